@@ -1,0 +1,77 @@
+# syntax=docker/dockerfile:1
+#
+# Three images from one file, each run by a numeric user without rights and fit for a read-only root file system:
+#
+#   docker build --target api .                              the HTTP face; no torch, no ONNX Runtime
+#   docker build --target worker .                           the engine on an NVIDIA GPU
+#   docker build --target worker --build-arg DEVICE=cpu .    the engine on a machine without one
+#   docker build --target training .                         the offline package
+#
+# DEVICE is `cuda` (the default) or `cpu`. It chooses the worker's base image and, under the same name, the extra of
+# pyproject.toml that brings ONNX Runtime. The image sets it as the DEVICE that the worker reads at run time: a worker
+# that is built for CUDA and finds none never calls itself ready.
+ARG DEVICE=cuda
+ARG PYTHON_IMAGE=python:3.12-slim-bookworm
+ARG CUDA_IMAGE=nvidia/cuda:13.0.2-cudnn-runtime-ubuntu24.04
+
+# ---- bases: Python 3.12 on both, with what every image of ours sets ------------------------------------------------
+
+FROM ${PYTHON_IMAGE} AS base-cpu
+ENV PATH=/opt/contrafact/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+
+FROM ${CUDA_IMAGE} AS base-cuda
+ENV PATH=/opt/contrafact/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3.12 python3.12-venv \
+    && rm -rf /var/lib/apt/lists/*
+
+# ---- builds: one virtual environment each; pip's cache stays on the build machine ----------------------------------
+
+FROM base-cpu AS build-api
+COPY . /src
+RUN --mount=type=cache,target=/tmp/.cache/pip \
+    python3 -m venv /opt/contrafact && /opt/contrafact/bin/pip install /src
+
+# hadolint ignore=DL3006
+FROM base-${DEVICE} AS build-worker
+ARG DEVICE
+COPY . /src
+RUN --mount=type=cache,target=/tmp/.cache/pip \
+    python3 -m venv /opt/contrafact && /opt/contrafact/bin/pip install "/src[${DEVICE}]"
+
+FROM base-cpu AS build-training
+COPY . /src
+RUN --mount=type=cache,target=/tmp/.cache/pip \
+    python3 -m venv /opt/contrafact && /opt/contrafact/bin/pip install "/src[cpu,training]"
+
+# ---- api -----------------------------------------------------------------------------------------------------------
+
+FROM base-cpu AS api
+COPY --from=build-api /opt/contrafact /opt/contrafact
+COPY models/bundles /srv/bundles
+ENV BUNDLES_DIR=/srv/bundles
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python3", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/health/live', timeout=4)"]
+CMD ["uvicorn", "app.main:create_app", "--factory", "--host", "0.0.0.0", "--port", "8000"]
+
+# ---- worker --------------------------------------------------------------------------------------------------------
+
+# hadolint ignore=DL3006
+FROM base-${DEVICE} AS worker
+ARG DEVICE
+COPY --from=build-worker /opt/contrafact /opt/contrafact
+COPY models/bundles /srv/bundles
+ENV BUNDLES_DIR=/srv/bundles DEVICE=${DEVICE}
+USER 10001:10001
+CMD ["python3", "-m", "workers"]
+
+# ---- training ------------------------------------------------------------------------------------------------------
+
+FROM base-cpu AS training
+COPY --from=build-training /opt/contrafact /opt/contrafact
+USER 10001:10001
+ENTRYPOINT ["python3", "-m", "training"]
+CMD ["--help"]
