@@ -1,0 +1,64 @@
+"""What can be wrong with a bundle or an image, by name.
+
+ModelsError
+├── BundleError
+│   ├── BundleDamaged      a file is missing, changed, unlisted or does not hold what it must
+│   ├── BundleForeign      not a bundle of ours, or not the one that its folder's name promises
+│   ├── SchemaTooNew       written by a later version of this software
+│   ├── BundleNotFound     no such id or version
+│   └── BundleExists       this id and version are already written; versions never change
+└── UndecodableImage       the bytes do not become one image
+
+Each class carries a stable `code` for job records and HTTP answers. No message quotes the content of an image.
+"""
+# ruff: noqa: N818 - the names say what happened; "Error" stands on the bases.
+
+from typing import ClassVar
+
+
+class ModelsError(Exception):
+    """Base of everything this package refuses."""
+
+    code: ClassVar[str] = "models-error"
+
+
+class BundleError(ModelsError):
+    """A bundle cannot be used."""
+
+    code = "bundle-error"
+
+
+class BundleDamaged(BundleError):
+    """A file of the bundle is missing, changed, unlisted or does not hold what it must."""
+
+    code = "bundle-damaged"
+
+
+class BundleForeign(BundleError):
+    """The folder is not a bundle of ours, or its manifest speaks of another bundle."""
+
+    code = "bundle-foreign"
+
+
+class SchemaTooNew(BundleError):
+    """The manifest follows a schema that this version cannot read."""
+
+    code = "bundle-schema-too-new"
+
+
+class BundleNotFound(BundleError):
+    """No bundle has this id and version."""
+
+    code = "bundle-not-found"
+
+
+class BundleExists(BundleError):
+    """A bundle with this id and version is already there."""
+
+    code = "bundle-exists"
+
+
+class UndecodableImage(ModelsError):
+    """The bytes cannot be decoded to one image."""
+
+    code = "undecodable-image"

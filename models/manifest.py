@@ -1,0 +1,145 @@
+"""The manifest of a bundle: what the artifacts are, for which images, how good, from where.
+
+Frozen values that are written by training and read by workers and app. Reading and writing files is `models.bundle`.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+SCHEMA_VERSION: Literal[1] = 1
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Walk = Literal["paper", "natural", "blend"]
+
+
+class Value(BaseModel):
+    """A frozen value; unknown keys, infinities and NaN are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FileEntry(Value):
+    """Digest and size of one file of a bundle."""
+
+    sha256: Sha256
+    bytes: int = Field(ge=0)
+
+
+class Preprocessing(Value):
+    """How any image becomes a square one of the space's size; carried out by `models.pixels.prepare`."""
+
+    fit: Literal["crop", "pad", "squash"]
+    """crop: the centre square; pad: black margins; squash: both axes scaled on their own."""
+    filter: Literal["lanczos"] = "lanczos"
+    note: str = ""
+
+
+class ImageSpec(Value):
+    """The images a space draws and a classifier reads: [channels, size_px, size_px]."""
+
+    size_px: int = Field(ge=8, le=2048)
+    channels: Literal[1, 3]
+    modality: str
+    preprocessing: Preprocessing
+
+
+class Provenance(Value):
+    """Where a bundle comes from and what it is for."""
+
+    dataset: str
+    licence: str
+    attribution: str
+    images: int = Field(ge=0)
+    """Real images that were trained on."""
+    kimg: float | None = None
+    """Thousands of images shown in training, repeats counted."""
+    config_sha256: str
+    code_version: str
+    hardware: str
+    hours: float = Field(ge=0)
+    intended_use: str
+
+
+class Metric(Value):
+    """One measured figure, with the bar it was held against."""
+
+    value: float
+    ci95: tuple[float, float] | None = None
+    n: int | None = Field(default=None, ge=0)
+    bar: float | None = None
+    met: bool | None = None
+
+
+class SpaceManifest(Value):
+    """A space: generator and encoder for one kind of image."""
+
+    kind: Literal["space"] = "space"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: Identifier
+    version: int = Field(ge=1)
+    title: str
+    image: ImageSpec
+    latent_size: int = Field(ge=1)
+    files: dict[FileName, FileEntry] = {}
+    """Filled in by `models.bundle.write_bundle`."""
+    golden_tolerance: float = Field(gt=0)
+    """Largest difference allowed when golden pairs are replayed: of x on [-1, 1]; of w in standard deviations."""
+    metrics: dict[str, Metric]
+    provenance: Provenance
+
+
+class SpaceRef(Value):
+    """The space a classifier's direction was fitted in."""
+
+    id: Identifier
+    version: int = Field(ge=1)
+
+
+class Target(Value):
+    """The answer that is explained; the probabilities of its classes are added."""
+
+    name: str
+    classes: tuple[int, ...] = Field(min_length=1)
+
+
+class ClassifierManifest(Value):
+    """A classifier with the directions that were fitted to it in one space."""
+
+    kind: Literal["classifier"] = "classifier"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: Identifier
+    version: int = Field(ge=1)
+    title: str
+    space: SpaceRef
+    classes: tuple[str, ...] = Field(min_length=2)
+    target: Target
+    threshold: float = Field(gt=0, lt=1)
+    """The decision is `probability >= threshold`."""
+    mode: Literal["generated"] = "generated"
+    directions: tuple[Identifier, ...] = Field(min_length=1)
+    walk: dict[Identifier, Walk]
+    """For each direction, how its step was made from α (METHOD.md, section 4)."""
+    files: dict[FileName, FileEntry] = {}
+    """Filled in by `models.bundle.write_bundle`."""
+    golden_tolerance: float = Field(gt=0)
+    """Largest difference of probabilities allowed when golden pairs are replayed."""
+    metrics: dict[str, Metric]
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if self.directions[0] != "main" or len(set(self.directions)) != len(self.directions):
+            raise ValueError(f"directions must be distinct and begin with 'main', not {self.directions}")
+        if set(self.walk) != set(self.directions):
+            raise ValueError(f"walk must name exactly the directions {self.directions}, not {sorted(self.walk)}")
+        if len(set(self.target.classes)) != len(self.target.classes):
+            raise ValueError(f"target classes must be distinct, not {self.target.classes}")
+        if not all(0 <= index < len(self.classes) for index in self.target.classes):
+            raise ValueError(f"target classes must lie in 0..{len(self.classes) - 1}, not {self.target.classes}")
+        return self
+
+
+Manifest = SpaceManifest | ClassifierManifest
