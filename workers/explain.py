@@ -276,7 +276,7 @@ def _asked(frames: int, span: tuple[float, float], targets: Sequence[float] | No
             raise ImpossibleRequest(f"frames must be odd and 3 to 33, not {frames}")
         if not 0 <= low < high <= 1:
             raise ImpossibleRequest(f"span must be two rising probabilities, not {low:g},{high:g}")
-        return np.linspace(low, high, frames)
+        return np.linspace(low, high, frames).round(9)  # 0.5, not 0.49999999999999994
     asked = np.asarray(targets, np.float64)
     if not (1 <= asked.size <= 33 and asked[0] >= 0 and asked[-1] <= 1 and (np.diff(asked) > 0).all()):
         raise ImpossibleRequest("targets must be 1 to 33 rising probabilities")
