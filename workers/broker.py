@@ -1,0 +1,132 @@
+"""The queue: the Celery app, the Redis connection, and submission of a job by its id alone.
+
+Where REDIS_URL is not set, the broker is a private one of this user (`private_broker`). What the messages are about is
+in `jobs`, what becomes of them in `tasks`; nothing of the engine is imported here.
+"""
+
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis import Redis, RedisError
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError, TimeoutError
+from redis.retry import Retry
+
+from workers import private_broker
+from workers.settings import Settings
+
+QUEUE = "contrafact"
+TASK = "contrafact.explain"
+READY_PREFIX = "contrafact:ready:"
+
+BROKER_ERRORS: tuple[type[Exception], ...] = (RedisError, OperationalError)
+"""What any call here or in `jobstore` raises while the broker is away or full."""
+
+_PRIORITY_SEPARATOR = "\x06\x16"
+_PRIORITIES = (0, 3, 6, 9)
+
+
+# --- Which broker --------------------------------------------------------------------------------------------------
+
+
+def ensure_broker(settings: Settings) -> str:
+    """Make sure that there is a broker to talk to, and return its URL as redis-py writes it.
+
+    REDIS_URL is taken as it stands. Without it this user's private server is reused if it answers, else started; the
+    log says which. Safe to call from several processes at once.
+
+    Raises:
+        BrokerMissing: There is no REDIS_URL and no server to start.
+    """
+    if settings.REDIS_URL is None:
+        private_broker.start(settings.RUN_DIR)
+    return redis_url(settings)
+
+
+def stop_broker(settings: Settings) -> None:
+    """Stop the private server if this process started it (or took it over from a dead one); else do nothing."""
+    if settings.REDIS_URL is None:
+        private_broker.stop(settings.RUN_DIR)
+
+
+def redis_url(settings: Settings) -> str:
+    """The broker's URL for redis-py: `redis://`, `rediss://` or `unix:///path`."""
+    url = settings.REDIS_URL or f"unix://{private_broker.socket_path(settings.RUN_DIR)}"
+    return url.replace("redis+socket://", "unix://", 1)
+
+
+def celery_url(settings: Settings) -> str:
+    """The broker's URL for Celery, which says `redis+socket:///path` where redis-py says `unix:///path`."""
+    return redis_url(settings).replace("unix://", "redis+socket://", 1)
+
+
+def _socket_options(settings: Settings) -> dict[str, Any]:
+    """What notices a broker that went away without a word; a unix socket needs, and knows, no keep-alive."""
+    options: dict[str, Any] = {"socket_timeout": 30, "health_check_interval": 10}
+    if not redis_url(settings).startswith("unix:"):
+        options |= {"socket_connect_timeout": 5, "socket_keepalive": True}
+    return options
+
+
+# --- Talking to it -------------------------------------------------------------------------------------------------
+
+
+def redis_client(settings: Settings) -> Redis:
+    """A connection pool for the job store (bytes in, bytes out) that outlasts a restart of the broker by seconds."""
+    retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=8)
+    errors: list[type[Exception]] = [ConnectionError, TimeoutError]
+    return Redis.from_url(redis_url(settings), retry=retry, retry_on_error=errors, **_socket_options(settings))
+
+
+def make_celery(settings: Settings) -> Celery:
+    """The Celery app that API and worker share: late acknowledgement, one job at a time, JSON, no results.
+
+    The visibility timeout is three times the hard limit, because it is not renewed while a job runs.
+    """
+    app = Celery("contrafact", broker=celery_url(settings), set_as_current=False)
+    app.conf.update(
+        task_default_queue=QUEUE,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_time_limit=settings.JOB_TIME_LIMIT_S,
+        task_soft_time_limit=settings.JOB_SOFT_TIME_LIMIT_S,
+        worker_prefetch_multiplier=1,
+        worker_concurrency=1,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            **_socket_options(settings),
+            "visibility_timeout": 3 * settings.JOB_TIME_LIMIT_S,
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+        },
+    )
+    return app
+
+
+def submit(app: Celery, job_id: str) -> None:
+    """Put a recorded job into the queue. The message holds nothing but its id.
+
+    Raises:
+        kombu.exceptions.OperationalError: The broker is away or full.
+    """
+    app.send_task(TASK, args=(job_id,), task_id=job_id, queue=QUEUE, ignore_result=True, retry=False)
+
+
+def queue_length(client: Redis) -> int:
+    """How many jobs wait in the queue or are being worked on, in one round trip."""
+    lists = [f"{QUEUE}{_PRIORITY_SEPARATOR}{priority}" if priority else QUEUE for priority in _PRIORITIES]
+    with client.pipeline(transaction=False) as pipe:
+        for name in lists:
+            pipe.llen(name)
+        pipe.hlen("unacked")
+        return sum(pipe.execute())
+
+
+def ready_workers(client: Redis) -> int:
+    """How many workers have replayed their golden pairs and are alive."""
+    return sum(1 for _ in client.scan_iter(match=f"{READY_PREFIX}*", count=1000))

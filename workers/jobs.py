@@ -1,0 +1,231 @@
+"""What a job is: its request, its state, its report. Frozen values without a connection inside.
+
+The record is the truth about a job; the queue only carries its id. Neither HTTP shapes nor links live here (the app's),
+nor storage (`jobstore`). Reading this module loads neither numpy nor a network.
+"""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Status = Literal["queued", "running", "succeeded", "failed"]
+Stage = Literal["queued", "decode", "encode", "traverse", "predict", "render", "deliver"]
+Mode = Literal["generated"]
+
+
+class Value(BaseModel):
+    """A frozen value that knows exactly its own fields; `lambda` stands in JSON where Python needs `lambda_`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True)
+
+
+# --- What is asked -------------------------------------------------------------------------------------------------
+
+
+class JobRequest(Value):
+    """What to explain and how: fully resolved, so that a later version or default cannot change a waiting job.
+
+    Attributes:
+        frames: How many frames; odd, 3 to 33. Their asked probabilities are spread evenly over `span`.
+        targets: Probabilities to show instead of evenly spread ones, rising.
+        span: Probabilities (low, high) at the strip's ends.
+        direction: One of the classifier's named directions.
+    """
+
+    classifier_id: str
+    classifier_version: int
+    frames: int = Field(default=9, ge=3, le=33)
+    targets: tuple[Probability, ...] | None = None
+    span: tuple[Probability, Probability] = (0.05, 0.95)
+    mode: Mode = "generated"
+    direction: str = "main"
+
+
+# --- What is answered ----------------------------------------------------------------------------------------------
+
+
+class InputReport(Value):
+    """The image that was sent, and what f says about it. `sha256` is that of the uploaded bytes."""
+
+    probability: Probability
+    decision: bool
+    sha256: str
+    rows: int
+    columns: int
+    kind: Literal["png", "jpeg", "tiff", "dicom"]
+
+
+class ReconstructionReport(Value):
+    """How well the generator holds the image: always about G(E(x)).
+
+    Attributes:
+        probability: f(G(E(x))).
+        surrogate_probability: f̃(E(x)).
+        agrees: Whether f decides the same on G(E(x)) as on x.
+        mae: Mean absolute difference, as a share of the value range.
+        ms_ssim: Multi-scale structural similarity; 1 is identical.
+    """
+
+    probability: Probability
+    surrogate_probability: Probability
+    agrees: bool
+    mae: float
+    ms_ssim: float
+
+
+class StartReport(Value):
+    """The delivered frame at λ = 0."""
+
+    frame: int
+    probability: Probability
+    lambda_: float = Field(alias="lambda")
+
+
+class FrameReport(Value):
+    """One frame of the strip; `asked` is null at the start, `reached` means |probability − asked| ≤ 0.05."""
+
+    index: int
+    lambda_: float = Field(alias="lambda")
+    asked: Probability | None
+    probability: Probability
+    surrogate_probability: Probability
+    reached: bool
+
+
+class FlipReport(Value):
+    """The frame at the smallest |λ| on which f decides otherwise than on the input; all null if none was reached.
+
+    `changed_pixels` is the share of pixels that differ from the start by more than a tenth of the range.
+    """
+
+    reached: bool
+    lambda_: float | None = Field(default=None, alias="lambda")
+    probability: Probability | None = None
+    frame: int | None = None
+    changed_pixels: float | None = None
+
+
+class SpaceProvenance(Value):
+    """The space that made the frames, told by the digest of its manifest."""
+
+    id: str
+    version: int
+    sha256: str
+
+
+class ClassifierProvenance(Value):
+    """The classifier that was explained, told by the digest of its manifest; the job names it."""
+
+    sha256: str
+
+
+class DirectionProvenance(Value):
+    """The direction that was walked, told by the digest of its file."""
+
+    name: str
+    sha256: str
+
+
+class Provenance(Value):
+    """Everything that made this report, so that it can be made again."""
+
+    space: SpaceProvenance
+    classifier: ClassifierProvenance
+    direction: DirectionProvenance
+    runtime: str
+    software: str
+
+
+class TimingMs(Value):
+    """Where the time went, in milliseconds; `queued` is the wait, `total` the work after it."""
+
+    queued: float
+    decode: float
+    encode: float
+    traverse: float
+    synthesise: float
+    predict: float
+    render: float
+    total: float
+
+
+class Report(Value):
+    """One explanation. `lambda` rises along `frames`; every probability is f's own on the delivered 8-bit pixels."""
+
+    mode: Mode
+    target_class: str
+    threshold: Probability
+    input: InputReport
+    reconstruction: ReconstructionReport
+    start: StartReport
+    frames: tuple[FrameReport, ...]
+    flip: FlipReport
+    provenance: Provenance
+    timing_ms: TimingMs
+
+
+# --- Where it stands -----------------------------------------------------------------------------------------------
+
+
+class Progress(Value):
+    """How far a job is: the stage it works on, and per cent of the whole."""
+
+    stage: Stage = "queued"
+    percent: int = Field(default=0, ge=0, le=100)
+
+
+class JobError(Value):
+    """Why a job failed: a stable code, the code in words, and what happened this time."""
+
+    code: str
+    title: str
+    detail: str
+
+
+class JobRecord(Value):
+    """One job from its acceptance to its expiry.
+
+    `attempts` counts its starts and is the fencing token of the attempt that runs: whoever holds a smaller number has
+    been replaced and may write nothing more.
+    """
+
+    id: str
+    status: Status = "queued"
+    request: JobRequest
+    progress: Progress = Progress()
+    attempts: int = 0
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    expires_at: datetime | None = None
+    report: Report | None = None
+    error: JobError | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the job ended; an ended job never changes again."""
+        return self.status in ("succeeded", "failed")
+
+    def started(self, at: datetime) -> Self:
+        """The record of the next attempt, which begins at `at`."""
+        progress = Progress(stage="decode")
+        change = {"status": "running", "attempts": self.attempts + 1, "started_at": at, "progress": progress}
+        return self.model_copy(update=change)
+
+    def progressed(self, progress: Progress) -> Self:
+        """The record with news from the running attempt."""
+        return self.model_copy(update={"progress": progress})
+
+    def succeeded(self, report: Report, at: datetime, ttl: timedelta) -> Self:
+        """The record of a job that ended well at `at` and is kept for `ttl`."""
+        done = Progress(stage="deliver", percent=100)
+        return self._ended(at, ttl, {"status": "succeeded", "report": report, "progress": done})
+
+    def failed(self, error: JobError, at: datetime, ttl: timedelta) -> Self:
+        """The record of a job that ended without a report at `at` and is kept for `ttl`."""
+        return self._ended(at, ttl, {"status": "failed", "error": error})
+
+    def _ended(self, at: datetime, ttl: timedelta, change: dict[str, object]) -> Self:
+        return self.model_copy(update={"finished_at": at, "expires_at": at + ttl, **change})
