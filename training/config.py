@@ -1,0 +1,174 @@
+"""One frozen run config: everything that decides what a training run makes. Read from TOML; unknown keys are errors."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from training.errors import ConfigError
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the config: immutable, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceConfig(Section):
+    """One batch of images: a zip file or a folder, and the CSV that labels them (both relative to `data.root`)."""
+
+    images: str
+    labels: str
+    image_split: str | None = None  # takes only the CSV rows of this split; None takes every row
+
+
+class DataConfig(Section):
+    """The images a run works on, and what is known about them."""
+
+    root: Path
+    sources: tuple[SourceConfig, ...]
+    size_px: Positive
+    channels: Literal[1, 3]
+    classes: tuple[str, ...]  # in the order of the label column's whole numbers
+    splits: dict[Literal["train", "val", "test"], tuple[str, ...]]
+    file_column: str = "file"
+    split_column: str = "split"
+    label_column: str = "label"
+    patient_column: str = "patient"
+    mirror: bool  # left-right flips are allowed: true for knees, false for chests
+    max_corrupt: Annotated[int, Field(ge=0)] = 0
+    dataset: str
+    modality: str
+    licence: str
+    attribution: str
+    preprocessing_note: str = ""
+
+
+class ClassifierConfig(Section):
+    """The reference classifier f, and the smaller domain network whose features measure distances."""
+
+    id: str
+    title: str
+    target: str
+    target_classes: tuple[int, ...]
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    layers: tuple[Positive, Positive, Positive, Positive] = (3, 4, 6, 3)  # bottleneck blocks: ResNet50
+    width: Positive = 64
+    passes: Positive = 30
+    batch: Positive = 64
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    label_smoothing: Share = 0.05
+    domain_passes: Positive = 20
+    domain_width: Positive = 32
+
+
+class GanConfig(Section):
+    """Generator and discriminator (METHOD: StyleGAN2 with adaptive augmentation)."""
+
+    latent_size: Positive = 512
+    mapping_layers: Positive = 8
+    channel_base: Positive = 16384
+    channel_max: Positive = 512
+    batch: Positive = 32
+    total_kimg: float = 25000
+    lr: float = 0.0025
+    r1_gamma: float = 0.05
+    r1_interval: Positive = 16
+    path_length_weight: float = 2.0
+    path_length_interval: Positive = 4
+    path_length_shrink: Positive = 2  # the penalty runs on batch / shrink images
+    style_mixing: Share = 0.9
+    ema_rampup: float | None = 0.05
+    ada_target: Share = 0.6
+    ada_kimg: float = 500
+    ada_interval: Positive = 4
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    checkpoint_kimg: float = 4
+    sample_kimg: float = 10
+
+    @property
+    def ema_kimg(self) -> float:
+        """Half-life of the averaged generator, in thousands of images."""
+        return self.batch * 10 / 32
+
+
+class EncoderConfig(Section):
+    """The ResNet50 encoder, stage A: synthetic pairs, squared error on standardised w."""
+
+    layers: tuple[Positive, Positive, Positive, Positive] = (3, 4, 6, 3)
+    width: Positive = 64
+    batch: Positive = 64
+    total_kimg: float = 1000
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    checkpoint_kimg: float = 10
+
+
+class DirectionConfig(Section):
+    """The logistic regression on f's answers, and the walk along it."""
+
+    samples: Positive = 20000
+    blends: tuple[Share, ...] = (0.0, 0.5, 1.0)  # 0 the paper's walk, 1 the natural walk, between: Σ shrunk
+    val_images: Positive = 300
+
+
+class EvaluateConfig(Section):
+    """How many images and draws the report's figures rest on."""
+
+    surrogate_samples: Positive = 5000
+    bootstrap: Positive = 1000
+    max_images: Positive | None = None  # None: the whole test split
+
+
+class SpaceConfig(Section):
+    """Name and purpose of the space that the run makes."""
+
+    id: str
+    title: str
+    intended_use: str
+
+
+class RunConfig(Section):
+    """A whole run, from a folder of images to two bundles."""
+
+    name: str
+    seed: int = 0
+    version: Positive = 1
+    space: SpaceConfig
+    data: DataConfig
+    classifier: ClassifierConfig
+    gan: GanConfig
+    encoder: EncoderConfig
+    direction: DirectionConfig
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the config's canonical JSON."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def load_config(path: Path) -> RunConfig:
+    """Reads and checks a TOML run config; a relative `data.root` is taken from the current folder.
+
+    Raises:
+        ConfigError: unreadable file, bad TOML, an unknown key, or a value out of range; names the key.
+    """
+    try:
+        return RunConfig.model_validate(tomllib.loads(path.read_text()))
+    except OSError as e:
+        raise ConfigError(f"cannot read {path.name}: {e.strerror}") from e
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{path.name} is not TOML: {e}") from e
+    except ValidationError as e:
+        faults = "; ".join(f"{'.'.join(map(str, x['loc']))}: {x['msg']}" for x in e.errors())
+        raise ConfigError(f"{path.name}: {faults}") from e

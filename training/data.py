@@ -1,0 +1,152 @@
+"""Images and labels on disk → arrays in memory, split by patient.
+
+The pixel convention is `models.pixels`'s; this module finds, decodes, labels and checks. Letters: N images, C channels,
+S the image size in pixels.
+"""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.errors import UndecodableImage
+from models.manifest import ImageSpec, Preprocessing
+from models.pixels import decode, prepare
+from training.config import DataConfig, SourceConfig
+from training.errors import DataError, LeakageError
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one split with their labels and patients.
+
+    Attributes:
+        images: uint8 [N, C, S, S].
+        labels: int64 [N], indices into the classes.
+        patients: str [N]; images of one patient are never in two splits.
+        files: str [N], names as in the CSV.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    patients: np.ndarray
+    files: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def save(self, path: Path) -> None:
+        """Writes the set as an npz file without pickles."""
+        np.savez(path, images=self.images, labels=self.labels, patients=self.patients, files=self.files)
+
+    @classmethod
+    def load(cls, path: Path) -> ImageSet:
+        """Reads what `save` wrote."""
+        with np.load(path, allow_pickle=False) as z:
+            return cls(z["images"], z["labels"], z["patients"], z["files"])
+
+
+def image_spec(config: DataConfig) -> ImageSpec:
+    """The image side of the future space's manifest."""
+    preprocessing = Preprocessing(fit="crop", filter="lanczos", note=config.preprocessing_note)
+    return ImageSpec(
+        size_px=config.size_px, channels=config.channels, modality=config.modality, preprocessing=preprocessing
+    )
+
+
+def read_splits(config: DataConfig, report: Callable[[str], None] = print) -> dict[str, ImageSet]:
+    """Decodes every labelled image and sorts it into train, val and test.
+
+    Args:
+        config: where the files are and what the columns mean.
+        report: told one line for every corrupt image that is skipped.
+
+    Raises:
+        DataError: a file or column is missing, a label is unknown, or more than `max_corrupt` images cannot be read.
+        LeakageError: a patient stands in two splits.
+    """
+    split_of = {name: split for split, names in config.splits.items() for name in names}
+    rows: dict[str, list[tuple[np.ndarray, int, str, str]]] = {split: [] for split in config.splits}
+    corrupt = 0
+    for source in config.sources:
+        for row, data in read_source(config, source):
+            split = split_of.get(row[config.split_column])
+            if split is None:
+                continue
+            try:
+                pixels = prepare(decode(data).pixels, image_spec(config))
+            except UndecodableImage as e:
+                corrupt += 1
+                report(f"skipped {row[config.file_column]}: {e}")
+                if corrupt > config.max_corrupt:
+                    raise DataError(f"{corrupt} images cannot be read; max_corrupt allows {config.max_corrupt}") from e
+                continue
+            rows[split].append((pixels, label_of(config, row), row[config.patient_column], row[config.file_column]))
+    refuse_leakage({split: {r[2] for r in found} for split, found in rows.items()})
+    empty = [split for split, found in rows.items() if not found]
+    if empty:
+        raise DataError(f"no image in split {', '.join(empty)}")
+    return {split: stack(found) for split, found in rows.items()}
+
+
+def stack(rows: list[tuple[np.ndarray, int, str, str]]) -> ImageSet:
+    """Rows of (pixels, label, patient, file) → one ImageSet."""
+    pixels, labels, patients, files = zip(*rows, strict=True)
+    return ImageSet(np.stack(pixels), np.array(labels, np.int64), np.array(patients), np.array(files))
+
+
+def label_of(config: DataConfig, row: dict[str, str]) -> int:
+    """The row's label as an index into the classes; DataError when it is none."""
+    text = row[config.label_column]
+    if not text.isdigit() or int(text) >= len(config.classes):
+        raise DataError(f"label {text!r} of {row[config.file_column]}: must be 0 to {len(config.classes) - 1}")
+    return int(text)
+
+
+def refuse_leakage(patients: dict[str, set[str]]) -> None:
+    """Raises LeakageError when two splits share a patient; says how many, never who."""
+    names = list(patients)
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            shared = patients[a] & patients[b]
+            if shared:
+                raise LeakageError(f"{len(shared)} patients stand in both {a} and {b}; split by patient")
+
+
+def read_source(config: DataConfig, source: SourceConfig) -> Iterator[tuple[dict[str, str], bytes]]:
+    """Yields each labelled row of a source with the bytes of its image."""
+    images, labels = config.root / source.images, config.root / source.labels
+    for path in (images, labels):
+        if not path.exists():
+            raise DataError(f"{path} does not exist")
+    with labels.open(newline="") as f:
+        rows = list(csv.DictReader(f))
+    needed = {config.file_column, config.split_column, config.label_column, config.patient_column}
+    missing = needed - set(rows[0] if rows else ())
+    if missing:
+        raise DataError(f"{source.labels}: no column {', '.join(sorted(missing))}")
+    if source.image_split is not None:
+        rows = [r for r in rows if r[config.split_column] == source.image_split]
+    yield from _from_zip(images, rows, config) if images.is_file() else _from_folder(images, rows, config)
+
+
+def _from_zip(path: Path, rows: list[dict[str, str]], config: DataConfig) -> Iterator[tuple[dict[str, str], bytes]]:
+    with zipfile.ZipFile(path) as z:
+        names = {Path(n).name: n for n in z.namelist()}
+        for row in rows:
+            if row[config.file_column] not in names:
+                raise DataError(f"{path.name} holds no {row[config.file_column]}")
+            yield row, z.read(names[row[config.file_column]])
+
+
+def _from_folder(path: Path, rows: list[dict[str, str]], config: DataConfig) -> Iterator[tuple[dict[str, str], bytes]]:
+    for row in rows:
+        file = path / row[config.file_column]
+        if not file.is_file():
+            raise DataError(f"{path.name} holds no {row[config.file_column]}")
+        yield row, file.read_bytes()

@@ -1,0 +1,107 @@
+"""The StyleGAN2 discriminator: residual blocks with blurred down-sampling and minibatch standard deviation.
+
+Karras et al. 2018 (equalised learning rate, minibatch standard deviation), 2020a (residual architecture).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.stylegan2 import LRELU_GAIN, Dense, activate, blur, channels_at
+
+MBSTD_GROUP = 4
+
+
+class Conv(nn.Module):
+    """Convolution with equalised learning rate; optionally blurred and halved, with bias and leaky ReLU.
+
+    Args:
+        inputs, outputs: channels.
+        kernel: 1 or 3.
+        down: halves height and width, smoothing first.
+        activation: adds a bias and a leaky ReLU with gain √2; without it the layer is linear and has no bias.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, down: bool = False, activation: bool = True
+    ) -> None:
+        super().__init__()
+        self.down, self.kernel, self.activation = down, kernel, activation
+        weight = torch.randn(outputs, inputs, kernel, kernel)
+        self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if activation else None
+        self.weight_gain = 1 / math.sqrt(inputs * kernel**2)
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        """[N, inputs, H, W] → [N, outputs, H or H/2, W or W/2], times `gain`, in x's dtype."""
+        scale = gain * (LRELU_GAIN if self.activation else 1.0)  # homogeneous: the gain may go in before the activation
+        weight = (self.weight * (self.weight_gain * scale)).to(x.dtype)
+        bias = None if self.bias is None else (self.bias * scale).to(x.dtype)
+        if not self.down:
+            y = F.conv2d(x, weight, bias, padding=self.kernel // 2)
+        elif self.kernel == 1:
+            y = F.conv2d(blur(x, (1, 1), stride=2), weight, bias)
+        else:
+            y = F.conv2d(blur(x, (2, 2)), weight, bias, stride=2)
+        return activate(y) if self.activation else y
+
+
+class DiscriminatorBlock(nn.Module):
+    """Residual block: two convolutions and a linear skip, both halved, summed and divided by √2."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv0 = Conv(inputs, inputs, 3)
+        self.conv1 = Conv(inputs, outputs, 3, down=True)
+        self.skip = Conv(inputs, outputs, 1, down=True, activation=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, H, W] → [N, outputs, H/2, W/2]."""
+        gain = math.sqrt(0.5)
+        return self.conv1(self.conv0(x), gain) + self.skip(x, gain)
+
+
+def minibatch_std(x: Tensor) -> Tensor:
+    """Appends one channel: the standard deviation within groups of the batch, averaged over channels and pixels.
+
+    [N, C, H, W] → [N, C+1, H, W], float32. Groups hold up to four images; N must be a multiple of the group or below it.
+    """
+    n, c, h, w = x.shape
+    group = min(MBSTD_GROUP, n)
+    spread = x.reshape(group, n // group, c, h, w)
+    spread = (spread.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))  # [N/group]
+    return torch.cat([x, spread.repeat(group)[:, None, None, None].expand(n, 1, h, w)], dim=1)
+
+
+class Discriminator(nn.Module):
+    """`x → logit`: how real an image looks.
+
+    Args:
+        size_px: height and width, a power of two from 8.
+        image_channels: 1 or 3.
+        channel_base, channel_max: see `training.stylegan2.channels_at`.
+    """
+
+    def __init__(self, size_px: int, image_channels: int, *, channel_base: int = 16384, channel_max: int = 512) -> None:
+        super().__init__()
+        resolutions = [2**k for k in range(size_px.bit_length() - 1, 2, -1)]
+        channels = [channels_at(r, channel_base, channel_max) for r in [*resolutions, 4]]
+        self.from_rgb = Conv(image_channels, channels[0], 1)
+        self.blocks = nn.ModuleList(DiscriminatorBlock(i, o) for i, o in zip(channels, channels[1:], strict=False))
+        last = channels[-1]
+        self.conv = Conv(last + 1, last, 3)
+        self.dense = Dense(last * 16, last, activation=True)
+        self.out = Dense(last, 1)
+
+    def forward(self, x: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Images float32 [N, C, H, W] → logits float32 [N]; `dtype` is that of the feature maps down to 4 px."""
+        y = self.from_rgb(x.to(dtype, memory_format=torch.channels_last))
+        for block in self.blocks:
+            y = block(y)
+        y = self.conv(minibatch_std(y.float()))
+        logits: Tensor = self.out(self.dense(y.flatten(1)))
+        return logits[:, 0]

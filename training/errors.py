@@ -1,0 +1,59 @@
+"""Everything that can go wrong offline, each with a stable code.
+
+TrainingError
+├── ConfigError        the run config says something it may not
+├── DataError          images or labels cannot be used
+│   └── LeakageError   a patient stands in two splits
+├── StepMissing        a verb needs what an earlier verb makes
+├── CheckpointForeign  a run folder belongs to another config
+├── RunCollapsed       the generator makes one image, or none
+└── ExportMismatch     the exported network computes something else
+"""
+
+
+class TrainingError(Exception):
+    """The training run cannot go on."""
+
+    code = "training-error"
+
+
+class ConfigError(TrainingError):
+    """The run config cannot be used."""
+
+    code = "config-error"
+
+
+class DataError(TrainingError):
+    """The images or their labels cannot be used."""
+
+    code = "data-error"
+
+
+class LeakageError(DataError):
+    """A patient stands in more than one split."""
+
+    code = "patient-leakage"
+
+
+class StepMissing(TrainingError):
+    """An earlier step of the run has not been made yet."""
+
+    code = "step-missing"
+
+
+class CheckpointForeign(TrainingError):
+    """The run folder was made with another config."""
+
+    code = "checkpoint-foreign"
+
+
+class RunCollapsed(TrainingError):
+    """The generator has lost its variety or its numbers."""
+
+    code = "run-collapsed"
+
+
+class ExportMismatch(TrainingError):
+    """The exported network does not compute what the trained one does."""
+
+    code = "export-mismatch"

@@ -1,0 +1,282 @@
+"""The StyleGAN2 generator: mapping `z → w` and synthesis `w → x` (Karras et al. 2019, 2020a).
+
+Written from the papers in plain PyTorch. Parameter names and shapes are those of the official layout, so that published
+weights load without a translation table. Demodulation scales activations around an ordinary convolution: one code path
+for training and export, and no batch size frozen into a graph.
+
+Letters: N batch, D latent size, L number of style inputs, C channels, H and W pixels. Lives elsewhere: the discriminator,
+losses, augmentation, and everything that trains.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Noise = Literal["constant", "random", "none"]
+
+LRELU_SLOPE = 0.2
+LRELU_GAIN = math.sqrt(2)  # keeps the second moment of a leaky ReLU's output (He et al. 2015)
+ACTIVATION_CLAMP = 256.0
+BLUR_TAPS = (1.0, 3.0, 3.0, 1.0)
+
+
+def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
+    """Feature maps at a resolution: `channel_base / resolution`, at most `channel_max`."""
+    return min(channel_base // resolution, channel_max)
+
+
+def blur(x: Tensor, padding: tuple[int, int], *, gain: float = 1.0, stride: int = 1) -> Tensor:
+    """Smooths every channel with the separable [1, 3, 3, 1] filter (Karras et al. 2020a, appendix B).
+
+    Args:
+        x: [N, C, H, W].
+        padding: zeros added before and after each spatial axis.
+        gain: factor on the result; 4 keeps the mean brightness after zero-insertion up-sampling.
+        stride: keeps every `stride`-th row and column (by slicing: strided depthwise kernels are slow on CPUs).
+    """
+    channels = x.shape[1]
+    taps = torch.tensor(BLUR_TAPS, dtype=x.dtype, device=x.device) * (math.sqrt(gain) / sum(BLUR_TAPS))
+    x = F.pad(x, (*padding, *padding))
+    x = F.conv2d(x, taps.view(1, 1, 4, 1).expand(channels, 1, 4, 1), groups=channels)[:, :, ::stride]
+    return F.conv2d(x, taps.view(1, 1, 1, 4).expand(channels, 1, 1, 4), groups=channels)[:, :, :, ::stride]
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Doubles height and width with the [1, 3, 3, 1] filter: [N, C, H, W] → [N, C, 2H, 2W]."""
+    n, c, h, w = x.shape
+    spread = F.pad(x.reshape(n, c, h, 1, w, 1), (0, 1, 0, 0, 0, 1)).reshape(n, c, 2 * h, 2 * w)
+    return blur(spread, (2, 1), gain=4.0)
+
+
+def activate(x: Tensor) -> Tensor:
+    """Leaky ReLU clamped to ±256. Its gain √2 is already in x: the slope is the same at every scale."""
+    return F.hardtanh(F.leaky_relu(x, LRELU_SLOPE), -ACTIVATION_CLAMP, ACTIVATION_CLAMP)  # one pass backwards, not four
+
+
+class Dense(nn.Module):
+    """Fully connected layer with equalised learning rate (Karras et al. 2018): weights N(0, 1), scaled at run time.
+
+    Args:
+        inputs, outputs: sizes of the last axis.
+        bias_init: start value of the bias (1 for styles).
+        lr_multiplier: slows learning by this factor; 0.01 in the mapping network.
+        activation: leaky ReLU with gain √2 after the sum.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        bias_init: float = 0.0,
+        lr_multiplier: float = 1.0,
+        activation: bool = False,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full([outputs], bias_init / lr_multiplier))
+        self.weight_gain = lr_multiplier / math.sqrt(inputs)
+        self.bias_gain = lr_multiplier
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., inputs] → [..., outputs], in float32."""
+        y = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        return F.leaky_relu(y, LRELU_SLOPE) * LRELU_GAIN if self.activation else y
+
+
+class Mapping(nn.Module):
+    """`z → w`: normalised z through fully connected layers; keeps a running mean of w for truncation.
+
+    Args:
+        latent_size: D, of z and of w.
+        layers: depth; 8 in the paper.
+        w_avg_decay: decay of the running mean per batch.
+    """
+
+    w_avg: Tensor
+
+    def __init__(self, latent_size: int = 512, layers: int = 8, *, w_avg_decay: float = 0.995) -> None:
+        super().__init__()
+        self.layers, self.latent_size, self.w_avg_decay = layers, latent_size, w_avg_decay
+        for i in range(layers):
+            setattr(self, f"fc{i}", Dense(latent_size, latent_size, lr_multiplier=0.01, activation=True))
+        self.register_buffer("w_avg", torch.zeros(latent_size))
+
+    def forward(self, z: Tensor, *, psi: float = 1.0) -> Tensor:
+        """Normal z, float32 [N, D], to w, float32 [N, D]; `psi` < 1 pulls w towards the mean (truncation ψ)."""
+        x = z * (z.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+        for i in range(self.layers):
+            x = getattr(self, f"fc{i}")(x)
+        return x if psi == 1.0 else self.w_avg.lerp(x, psi)
+
+    @torch.no_grad()
+    def track(self, w: Tensor) -> None:
+        """Moves the running mean of w towards this batch's mean."""
+        self.w_avg.copy_(w.detach().float().mean(dim=0).lerp(self.w_avg, self.w_avg_decay))
+
+
+class StyledConv(nn.Module):
+    """3×3 convolution whose input channels a style scales, demodulated, with noise, bias and leaky ReLU.
+
+    Args:
+        inputs, outputs: channels.
+        latent_size: D.
+        resolution: height and width of the result in pixels.
+        up: doubles the resolution (transposed convolution, then blur).
+    """
+
+    noise_const: Tensor
+
+    def __init__(self, inputs: int, outputs: int, latent_size: int, resolution: int, *, up: bool) -> None:
+        super().__init__()
+        self.up = up
+        self.affine = Dense(latent_size, inputs, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3).contiguous(memory_format=torch.channels_last))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+
+    def forward(self, x: Tensor, w: Tensor, noise: Noise) -> Tensor:
+        """[N, inputs, H, W] and w [N, D] → [N, outputs, H or 2H, W or 2W], in x's dtype."""
+        style = self.affine(w)  # [N, inputs]
+        power = self.weight.square().sum(dim=(2, 3))  # [outputs, inputs]
+        demodulation = (style.square() @ power.T + 1e-8).rsqrt()  # [N, outputs]: equation 3, as a factor on activations
+        y = self.convolve(x * style.to(x.dtype)[:, :, None, None])
+        y = y * (demodulation * LRELU_GAIN).to(x.dtype)[:, :, None, None]
+        y = y + (self.bias * LRELU_GAIN).to(x.dtype)[None, :, None, None]
+        if noise != "none":
+            y = y + self.noise_like(y, noise)
+        return activate(y)
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """Plain convolution with this layer's weights: [N, inputs, H, W] → [N, outputs, H or 2H, W or 2W]."""
+        weight = self.weight.to(x.dtype)
+        if not self.up:
+            return F.conv2d(x, weight, padding=1)
+        return blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), (1, 1), gain=4.0)
+
+    def noise_like(self, y: Tensor, noise: Noise) -> Tensor:
+        """This layer's noise image, [1 or N, 1, H, W], scaled by its learned strength."""
+        if noise == "constant":
+            image = self.noise_const[None, None]
+        else:
+            image = torch.randn(y.shape[0], 1, *y.shape[2:], device=y.device)
+        return (image * (self.noise_strength * LRELU_GAIN)).to(y.dtype)
+
+
+class ToRGB(nn.Module):
+    """1×1 modulated convolution without demodulation, from features to image channels."""
+
+    def __init__(self, inputs: int, image_channels: int, latent_size: int) -> None:
+        super().__init__()
+        self.affine = Dense(latent_size, inputs, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(image_channels, inputs, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(image_channels))
+        self.weight_gain = 1 / math.sqrt(inputs)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """[N, inputs, H, W] and w [N, D] → float32 [N, image channels, H, W]."""
+        style = self.affine(w) * self.weight_gain
+        y = F.conv2d(x * style.to(x.dtype)[:, :, None, None], self.weight.to(x.dtype)).float()
+        return (y + self.bias[None, :, None, None]).clamp(-ACTIVATION_CLAMP, ACTIVATION_CLAMP)
+
+
+class SynthesisBlock(nn.Module):
+    """One resolution: an up-sampling and a plain styled convolution, and the skip to the image."""
+
+    def __init__(self, inputs: int, outputs: int, latent_size: int, resolution: int, image_channels: int) -> None:
+        super().__init__()
+        self.first = resolution == 4
+        if self.first:
+            self.const = nn.Parameter(torch.randn(outputs, 4, 4))
+        else:
+            self.conv0 = StyledConv(inputs, outputs, latent_size, resolution, up=True)
+        self.conv1 = StyledConv(outputs, outputs, latent_size, resolution, up=False)
+        self.torgb = ToRGB(outputs, image_channels, latent_size)
+
+    def forward(
+        self, x: Tensor, image: Tensor | None, ws: list[Tensor], noise: Noise, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """Features and image of the resolution below, and this block's w's → features and image of this one."""
+        if self.first:
+            x = self.const.to(dtype).expand(ws[0].shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        else:
+            x = self.conv0(x, ws[0], noise)
+        x = self.conv1(x, ws[-2], noise)
+        rgb = self.torgb(x, ws[-1])
+        return x, rgb if image is None else upsample(image) + rgb
+
+
+class Synthesis(nn.Module):
+    """`ws → x`: from a learned 4×4 constant to the image, one style a layer.
+
+    Args:
+        latent_size: D.
+        size_px: height and width of the image, a power of two from 8 to 1024.
+        image_channels: 1 or 3.
+        channel_base, channel_max: see `channels_at`.
+    """
+
+    def __init__(
+        self, latent_size: int, size_px: int, image_channels: int, channel_base: int = 16384, channel_max: int = 512
+    ) -> None:
+        super().__init__()
+        if size_px < 8 or size_px & (size_px - 1):
+            raise ValueError(f"image size {size_px} px: must be a power of two, at least 8")
+        self.resolutions = [2**k for k in range(2, size_px.bit_length())]
+        self.num_ws = 2 * len(self.resolutions)
+        channels = {r: channels_at(r, channel_base, channel_max) for r in self.resolutions}
+        for r in self.resolutions:
+            block = SynthesisBlock(channels.get(r // 2, 0), channels[r], latent_size, r, image_channels)
+            setattr(self, f"b{r}", block)
+
+    def forward(self, ws: Tensor, *, noise: Noise = "constant", dtype: torch.dtype = torch.float32) -> Tensor:
+        """Renders images.
+
+        Args:
+            ws: float32 [N, D] (the same w in every layer) or [N, L, D].
+            noise: the fixed noise images, fresh ones, or none.
+            dtype: of the feature maps; styles, demodulation and the image stay float32.
+
+        Returns:
+            float32 [N, C, H, W], nominally in [-1, 1] (not clipped).
+        """
+        if ws.ndim == 2:
+            ws = ws[:, None].expand(-1, self.num_ws, -1)
+        x = image = None
+        for i, r in enumerate(self.resolutions):
+            first = max(2 * i - 1, 0)  # a toRGB shares its w with the next block's first convolution
+            x, image = getattr(self, f"b{r}")(x, image, list(ws[:, first : 2 * i + 2].unbind(1)), noise, dtype)
+        assert image is not None
+        return image
+
+
+class Generator(nn.Module):
+    """Mapping and synthesis together: `G(z)`; `G.synthesis(w)` is what the method walks through."""
+
+    def __init__(
+        self,
+        size_px: int,
+        image_channels: int,
+        *,
+        latent_size: int = 512,
+        mapping_layers: int = 8,
+        channel_base: int = 16384,
+        channel_max: int = 512,
+    ) -> None:
+        super().__init__()
+        self.mapping = Mapping(latent_size, mapping_layers)
+        self.synthesis = Synthesis(latent_size, size_px, image_channels, channel_base, channel_max)
+
+    def forward(
+        self, z: Tensor, *, psi: float = 1.0, noise: Noise = "constant", dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """z float32 [N, D] → images float32 [N, C, H, W]."""
+        image: Tensor = self.synthesis(self.mapping(z, psi=psi), noise=noise, dtype=dtype)
+        return image
