@@ -1,0 +1,209 @@
+"""The three networks on ONNX Runtime; the only file that knows it.
+
+Open them in the process that uses them: neither sessions nor CUDA survive a fork.
+N: batch, D: latent size, K: classes, C: channels, S: the side of the square images.
+"""
+
+import os
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal, Self
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from models.bundle import Bundle
+from models.errors import BundleDamaged, BundleForeign
+from models.manifest import ClassifierManifest, SpaceManifest
+from models.pixels import to_float
+from models.traversal import Latent, load_directions
+from workers.errors import DeviceUnavailable, Internal
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+Device = Literal["cpu", "cuda"]
+Shape = tuple[int | None, ...]
+
+PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
+UNREADABLE = (ort_errors.Fail, ort_errors.InvalidProtobuf, ort_errors.InvalidGraph, ort_errors.NotImplemented)
+
+
+class Networks:
+    """Encoder, generator and classifier with all that an explanation needs of them: a `workers.explain.Model`."""
+
+    def __init__(
+        self, space: Bundle[SpaceManifest], classifier: Bundle[ClassifierManifest], device: Device, threads: int
+    ) -> None:
+        self.space, self.classifier = space, classifier
+        self.image = space.manifest.image
+        self.threshold = classifier.manifest.threshold
+        self.target = classifier.manifest.target.name
+        self.runtime = f"onnxruntime {ort.__version__} / {PROVIDERS[device]}"
+
+        d, k = space.manifest.latent_size, len(classifier.manifest.classes)
+        x: Shape = (None, self.image.channels, self.image.size_px, self.image.size_px)
+        self.latent = Latent.from_npz(space.arrays("latent.npz"))
+        self.directions = load_directions(classifier.arrays("direction.npz"), classifier.manifest.walk)
+        self._check_sizes()
+        self._encoder = _network(space, "encoder.onnx", ("x", x), ("w", (None, d)), device, threads)
+        self._generator = _network(space, "generator.onnx", ("w", (None, d)), ("x", x), device, threads)
+        answer = ("probabilities", (None, k))
+        self._classifier = _network(classifier, "classifier.onnx", ("x", x), answer, device, threads)
+
+    @classmethod
+    def open(
+        cls,
+        space: Bundle[SpaceManifest],
+        classifier: Bundle[ClassifierManifest],
+        device: Device = "cpu",
+        threads: int = 0,
+    ) -> Self:
+        """Load the networks of a classifier and of the space its directions were fitted in.
+
+        Args:
+            space: verified, as a store opens it.
+            classifier: verified, as a store opens it.
+            device: where to compute; never replaced by another.
+            threads: for one network call; 0 takes every core this process may use.
+
+        Raises:
+            BundleForeign: the classifier's directions belong to another space.
+            BundleDamaged: a network cannot be read, or has other inputs, outputs or sizes than the manifests say.
+            DeviceUnavailable: the device cannot be used here, or two ONNX Runtimes are installed over each other.
+        """
+        wanted, given = classifier.manifest.space, space.manifest
+        if (wanted.id, wanted.version) != (given.id, given.version):
+            ids = f"{wanted.id}/{wanted.version}, not {given.id}/{given.version}"
+            raise BundleForeign(f"{classifier.manifest.id} was fitted in space {ids}")
+        _check_runtime(device)
+        return cls(space, classifier, device, threads or _cores())
+
+    def encode(self, x: F32) -> F32:
+        """Images x float32 [N, C, S, S] in [-1, 1] -> latents float32 [N, D]."""
+        return self._encoder(x)
+
+    def synthesise(self, w: F32) -> F32:
+        """Latents w float32 [N, D] -> images float32 [N, C, S, S], roughly in [-1, 1]; the same w, the same pixels."""
+        return self._generator(w)
+
+    def classify_all(self, x: F32) -> F32:
+        """Images x float32 [N, C, S, S] in [-1, 1] -> probabilities of all classes, float32 [N, K]."""
+        return self._classifier(x)
+
+    def classify(self, x: F32) -> F64:
+        """Images x float32 [N, C, S, S] in [-1, 1] -> probability of the target, its classes added; float64 [N]."""
+        pooled = self.classify_all(x)[:, list(self.classifier.manifest.target.classes)].sum(axis=1, dtype=np.float64)
+        return np.asarray(np.clip(pooled, 0, 1))  # a softmax in float32 may add up to 1.0000001
+
+    def replay_golden(self) -> None:
+        """Compute the recorded pairs of both bundles again.
+
+        Raises:
+            BundleDamaged: an answer differs from the recorded one by more than the manifest tolerates.
+        """
+        spread = np.sqrt(np.diagonal(self.space.arrays("latent.npz")["covariance"]))
+        golden, tolerance = self.space.arrays("golden.npz"), self.space.manifest.golden_tolerance
+        _replay("generator", golden, "w", self.synthesise, "x", tolerance)
+        _replay("encoder", golden, "images", lambda u: self.encode(to_float(u)), "encoded", tolerance, spread)
+        golden, tolerance = self.classifier.arrays("golden.npz"), self.classifier.manifest.golden_tolerance
+        _replay("classifier", golden, "images", lambda u: self.classify_all(to_float(u)), "probabilities", tolerance)
+
+    def _check_sizes(self) -> None:
+        size, manifest = self.space.manifest.latent_size, self.classifier.manifest
+        if set(self.directions) != set(manifest.directions):
+            raise BundleDamaged(f"direction.npz holds {sorted(self.directions)}, not {sorted(manifest.directions)}")
+        sizes = {self.latent.mean.size, *(direction.alpha.size for direction in self.directions.values())}
+        if sizes != {size}:
+            raise BundleDamaged(f"latents have {size} numbers, but latent.npz and direction.npz hold {sorted(sizes)}")
+
+
+def _cores() -> int:
+    """Cores this process may use, which in a container are fewer than the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_runtime(device: Device) -> None:
+    installed = [name for name in RUNTIMES if _is_installed(name)]
+    if len(installed) > 1:
+        raise DeviceUnavailable(f"{' and '.join(installed)} are installed over each other; keep one of them")
+    if device == "cuda":
+        if PROVIDERS[device] not in ort.get_available_providers():
+            raise DeviceUnavailable(f"{installed[0]} has no CUDA; install onnxruntime-gpu")
+        ort.preload_dlls()
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _network(
+    bundle: Bundle[Any], name: str, source: tuple[str, Shape], result: tuple[str, Shape], device: Device, threads: int
+) -> Callable[[NDArray[Any]], F32]:
+    """Open one network, check its input and output, and return it as a function of one array."""
+    session = _session(bundle, name, device, threads)
+    for kind, found, (wanted, shape) in (
+        ("input", session.get_inputs(), source),
+        ("output", session.get_outputs(), result),
+    ):
+        if [port.name for port in found] != [wanted] or not _fits(found[0].shape, shape):
+            described = ", ".join(f"{port.name} {port.shape}" for port in found)
+            raise BundleDamaged(f"{name}: its {kind} is {described}, not {wanted} {shape}")
+
+    def call(batch: NDArray[Any]) -> F32:
+        (answer,) = session.run([result[0]], {source[0]: np.ascontiguousarray(batch, np.float32)})
+        if not np.isfinite(answer).all():
+            raise Internal(f"{name} answered with values that are not finite")
+        return np.asarray(answer, np.float32)
+
+    return call
+
+
+def _session(bundle: Bundle[Any], name: str, device: Device, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    # The last provider is for the few operators that CUDA does not have; the first must be the one asked for.
+    providers = list(dict.fromkeys((PROVIDERS[device], PROVIDERS["cpu"])))
+    try:
+        session = ort.InferenceSession(bundle.file(name), options, providers=providers)
+    except UNREADABLE as error:
+        raise BundleDamaged(f"{name} cannot be loaded: {error}") from error
+    if session.get_providers()[0] != PROVIDERS[device]:
+        raise DeviceUnavailable(f"{name} would run on {session.get_providers()[0]}, not on {PROVIDERS[device]}")
+    return session
+
+
+def _fits(found: list[int | str | None], wanted: Shape) -> bool:
+    """Whether a declared shape allows the wanted one: names and None stand for any size."""
+    return len(found) == len(wanted) and all(
+        have == want or not isinstance(have, int) or (want is None and have < 0)
+        for have, want in zip(found, wanted, strict=True)
+    )
+
+
+def _replay(
+    network: str,
+    golden: dict[str, NDArray[Any]],
+    source: str,
+    call: Callable[[NDArray[Any]], NDArray[Any]],
+    result: str,
+    tolerance: float,
+    unit: NDArray[Any] | float = 1.0,
+) -> None:
+    """Compare a network's answer with the recorded one; differences are counted in `unit`."""
+    if missing := {source, result} - set(golden):
+        raise BundleDamaged(f"golden.npz of the {network} lacks {', '.join(sorted(missing))}")
+    try:
+        difference = float(np.max(np.abs(call(golden[source]) - golden[result]) / unit))
+    except (ort_errors.InvalidArgument, ValueError) as error:
+        raise BundleDamaged(f"golden.npz does not fit the {network}: {error}") from error
+    if not difference <= tolerance:
+        raise BundleDamaged(f"the {network} differs from its golden answers by {difference:.3g} > {tolerance:.3g}")
