@@ -38,6 +38,17 @@ def prepare_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
         typer.echo(f"{split:5} {len(images):6} images of {len(set(images.patients)):6} patients")
 
 
+@app.command("train-classifier")
+def train_classifier_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
+    """Train the reference classifier f and the domain network; run again to resume."""
+    from training.prepare import prepare
+    from training.train_classifier import train_classifiers
+
+    loaded, run = _open(config, runs)
+    sets = prepare(loaded, run)
+    train_classifiers(loaded, run, sets["train"], sets["val"])
+
+
 @app.command("train-gan")
 def train_gan_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
     """Train the generator; run again to resume."""

@@ -1,0 +1,172 @@
+"""Trains the reference classifier f and the domain network on the labels of the data set.
+
+f is the black box that a run explains when it brings none of its own. The domain network is another architecture with
+another seed; f never sees it, it never sees f, and its features measure how alike two sets of images are.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.networks.nets.resnet import ResNet
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from training.config import RunConfig
+from training.data import ImageSet
+from training.device import choose_device, rng_state, set_rng_state
+from training.resnet import bottleneck_resnet, domain_resnet
+from training.runfolder import RunFolder, progress
+
+AVERAGE_DECAY = 0.995
+ROTATION_MAX_RAD = math.radians(8)
+SHIFT_MAX = 0.06  # of the image size
+SCALE_MAX = 0.08
+GREY_STD = 0.1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What sets one supervised training apart from another.
+
+    Attributes:
+        name: of its checkpoint.
+        build: makes the network.
+        passes: over the training images.
+        seed: of weights, order and jitter.
+    """
+
+    name: str
+    build: Callable[[], ResNet]
+    passes: int
+    seed: int
+
+
+def recipes(config: RunConfig) -> tuple[Recipe, Recipe]:
+    """The two networks that a run trains on labels: f, then the domain network."""
+    c, channels, outputs = config.classifier, config.data.channels, len(config.data.classes)
+    f = Recipe("classifier", lambda: bottleneck_resnet(channels, outputs, c.layers, c.width), c.passes, config.seed)
+    domain = Recipe(
+        "domain", lambda: domain_resnet(channels, outputs, c.domain_width), c.domain_passes, config.seed + 1000
+    )
+    return f, domain
+
+
+def jitter(x: Tensor, *, mirror: bool) -> Tensor:
+    """Small random turns, shifts, zooms and changes of grey: float32 [N, C, S, S] in [-1, 1] → the same."""
+    n = len(x)
+    angle = (torch.rand(n) * 2 - 1) * ROTATION_MAX_RAD
+    scale = 1 + (torch.rand(n) * 2 - 1) * SCALE_MAX
+    flip = torch.where(torch.rand(n) < 0.5, -1.0, 1.0) if mirror else torch.ones(n)
+    cos, sin = angle.cos() * scale, angle.sin() * scale
+    shift = (torch.rand(n, 2) * 2 - 1) * 2 * SHIFT_MAX
+    matrix = torch.stack([cos * flip, -sin, shift[:, 0], sin * flip, cos, shift[:, 1]], dim=1).reshape(n, 2, 3)
+    grid = F.affine_grid(matrix.to(x.device), list(x.shape), align_corners=False)
+    x = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    contrast = 1 + torch.randn(n, 1, 1, 1, device=x.device) * GREY_STD
+    return x * contrast + torch.randn(n, 1, 1, 1, device=x.device) * GREY_STD
+
+
+@torch.no_grad()
+def probabilities(network: ResNet, images: np.ndarray, batch: int = 256) -> np.ndarray:
+    """Softmax outputs: uint8 [N, C, S, S] → float32 [N, K]."""
+    network.eval()
+    device = next(network.parameters()).device
+    parts = []
+    for part in torch.from_numpy(images).split(batch):
+        parts.append(network(part.to(device).float() / 127.5 - 1).softmax(dim=1).cpu())
+    return torch.cat(parts).numpy()
+
+
+def target_auc(config: RunConfig, network: ResNet, images: ImageSet) -> float:
+    """AUC of the pooled target classes against all others."""
+    classes = list(config.classifier.target_classes)
+    scores = probabilities(network, images.images)[:, classes].sum(axis=1)
+    return float(roc_auc_score(np.isin(images.labels, classes), scores))
+
+
+def train_classifiers(config: RunConfig, run: RunFolder, train: ImageSet, val: ImageSet) -> None:
+    """Trains f and the domain network; leaves `checkpoints/{classifier,domain}.pt`. Run again to resume."""
+    for recipe in recipes(config):
+        train_one(config, run, recipe, train, val)
+
+
+def train_one(config: RunConfig, run: RunFolder, recipe: Recipe, train: ImageSet, val: ImageSet) -> None:
+    """AdamW with a cosine schedule and averaged weights; keeps the pass that is best on val."""
+    device = choose_device()
+    torch.manual_seed(recipe.seed)
+    network = recipe.build().to(device, memory_format=torch.channels_last)
+    average = copy.deepcopy(network).requires_grad_(False)
+    c = config.classifier
+    optimiser = torch.optim.AdamW(network.parameters(), lr=c.lr, weight_decay=c.weight_decay)
+    steps = math.ceil(len(train) / c.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, c.lr, total_steps=recipe.passes * steps, pct_start=0.15)
+    done, best, best_auc = 0, average.state_dict(), 0.0
+    if (state := run.load(recipe.name)) is not None:
+        for part, name in ((network, "network"), (average, "average"), (optimiser, "optimiser"), (schedule, "schedule")):
+            part.load_state_dict(state[name])
+        done, best, best_auc = state["passes"], state["best"], state["best_auc"]
+        set_rng_state(state["rng"])
+    images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
+    with progress(recipe.name, recipe.passes * len(train), done * len(train)) as advance:
+        for number in range(done + 1, recipe.passes + 1):
+            network.train()
+            for index in torch.randperm(len(train)).split(c.batch):
+                x = images[index].to(device).float() / 127.5 - 1
+                loss = supervise(network, jitter(x, mirror=config.data.mirror), labels[index].to(device), c.label_smoothing)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+                follow(average, network)
+                advance(len(index))
+            auc = target_auc(config, average, val)
+            if auc > best_auc:
+                best, best_auc = {k: v.clone() for k, v in average.state_dict().items()}, auc
+            run.log(recipe.name, images=number * len(train), loss=float(loss.detach()), val_auc=auc)
+            advance(0, f"val AUC {auc:.3f}")
+            run.save(
+                recipe.name,
+                {
+                    "network": network.state_dict(),
+                    "average": average.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "passes": number,
+                    "best": best,
+                    "best_auc": best_auc,
+                    "rng": rng_state(),
+                },
+            )
+
+
+def supervise(network: ResNet, x: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Cross-entropy of one batch, feature maps in bfloat16: images [N, C, S, S] and labels [N] → scalar."""
+    with torch.autocast(x.device.type, dtype=torch.bfloat16):
+        logits = network(x.contiguous(memory_format=torch.channels_last))
+    return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+
+
+@torch.no_grad()
+def follow(average: ResNet, network: ResNet) -> None:
+    """Moves the averaged weights towards the current ones, batch statistics too."""
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - AVERAGE_DECAY)
+    for slow, fast in zip(average.buffers(), network.buffers(), strict=True):
+        slow.copy_(torch.lerp(slow, fast, 1 - AVERAGE_DECAY) if slow.is_floating_point() else fast)
+
+
+def load_network(config: RunConfig, run: RunFolder, name: str) -> ResNet:
+    """The best weights of `classifier` or `domain`, ready to evaluate; StepMissing before training."""
+    run.need("checkpoints", f"{name}.pt", verb="train-classifier")
+    recipe = next(r for r in recipes(config) if r.name == name)
+    network = recipe.build()
+    state = run.load(name)
+    assert state is not None
+    network.load_state_dict(state["best"])
+    return network.eval().to(choose_device())
