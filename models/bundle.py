@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,10 +19,10 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from models.errors import BundleDamaged, BundleExists, BundleForeign, BundleNotFound, SchemaTooNew
-from models.manifest import SCHEMA_VERSION, ClassifierManifest, FileEntry, Manifest, SpaceManifest
+from models.manifest import SCHEMA_VERSION, ClassifierManifest, FileEntry, FileName, Manifest, SpaceManifest
 
 MANIFEST, SEAL = "manifest.json", "manifest.sha256"
 FOLDERS: dict[str, str] = {"space": "spaces", "classifier": "classifiers"}
@@ -31,6 +31,8 @@ REQUIRED_FILES: dict[str, frozenset[str]] = {
     "classifier": frozenset({"classifier.onnx", "direction.npz", "golden.npz"}),
 }
 """Without these a worker can do nothing; mapping.onnx, report.json, card.md and sample.png may stand beside them."""
+
+FILE_NAMES = TypeAdapter(set[FileName])
 
 M_co = TypeVar("M_co", SpaceManifest, ClassifierManifest, Manifest, covariant=True)
 
@@ -88,6 +90,7 @@ def write_bundle(folder_root: Path, manifest: Manifest, files: Mapping[str, byte
     if target.exists():
         raise BundleExists(f"{target} exists; a version never changes, write the next one")
     _check_required(manifest.kind, files)
+    _check_names(files)
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{manifest.version}-", dir=target.parent))
     try:
@@ -155,7 +158,7 @@ def _parse(path: Path, sealed: bytes) -> Manifest:
     except (ValueError, RecursionError):
         raise BundleDamaged(f"{path}: {MANIFEST} is not JSON") from None
     kind = content.get("kind") if isinstance(content, dict) else None
-    if kind not in FOLDERS:
+    if not isinstance(kind, str) or kind not in FOLDERS:
         raise BundleForeign(f"{path}: {MANIFEST} describes neither a space nor a classifier")
     if isinstance(version := content.get("schema_version"), int) and version > SCHEMA_VERSION:
         raise SchemaTooNew(f"{path}: schema {version}, but this version reads up to {SCHEMA_VERSION}")
@@ -187,6 +190,15 @@ def _check_required(kind: str, names: Mapping[str, object]) -> None:
         raise BundleDamaged(f"a {kind} needs {', '.join(missing)}")
 
 
+def _check_names(names: Iterable[str]) -> None:
+    try:
+        FILE_NAMES.validate_python(set(names))
+    except ValidationError as error:
+        raise BundleDamaged(f"files must have plain names: {error}") from error
+    if reserved := {MANIFEST, SEAL} & set(names):
+        raise BundleDamaged(f"{', '.join(sorted(reserved))} is written by us")
+
+
 def _digest(path: Path) -> FileEntry:
     try:
         with path.open("rb") as file:
@@ -205,12 +217,7 @@ def _write(path: Path, content: bytes | Path) -> FileEntry:
 
 
 def _write_manifest(staging: Path, manifest: Manifest, entries: dict[str, FileEntry]) -> None:
-    # Validated anew: model_copy would take any file name.
-    try:
-        complete = type(manifest).model_validate({**manifest.model_dump(), "files": entries})
-    except ValidationError as error:
-        raise BundleDamaged(f"the manifest cannot be written: {error}") from error
-    content = (complete.model_dump_json(indent=2) + "\n").encode()
+    content = (manifest.model_copy(update={"files": entries}).model_dump_json(indent=2) + "\n").encode()
     _write(staging / MANIFEST, content)
     _write(staging / SEAL, _seal(content))
 
