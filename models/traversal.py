@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from models.errors import BundleDamaged
 
-Arrays = Mapping[str, NDArray[np.generic]]
+Arrays = Mapping[str, ArrayLike]
 """What an .npz holds: an open `NpzFile` or a dict."""
 
 STEP_TOLERANCE = 1e-3
@@ -169,7 +169,7 @@ def _array(arrays: Arrays, key: str, shape: tuple[int, ...]) -> NDArray[np.float
     """The array under a key as float64, its shape checked; -1 stands for any length above 0."""
     if key not in arrays:
         raise BundleDamaged(f"{key} is missing")
-    value = arrays[key]
+    value = np.asarray(arrays[key])
     fits = value.ndim == len(shape) and all(
         have == want or (want == -1 and have > 0) for have, want in zip(value.shape, shape, strict=True)
     )

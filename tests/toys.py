@@ -10,6 +10,7 @@ logit is SLOPE·w[0] + OFFSET, so f turns from absent to present at w[0] = -OFFS
 
 import json
 import math
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models.bundle import write_bundle
 from models.manifest import ClassifierManifest, ImageSpec, Metric, Preprocessing, Provenance, SpaceManifest, Target
 from models.pixels import encode_png, to_float, to_uint8
-from models.traversal import Direction, Latent, sigmoid
+from models.traversal import Arrays, Direction, Latent, sigmoid
 
 SIZE, BANDS = 16, 8
 GAIN, SLOPE, OFFSET = 0.25, 2.0, -1.0
@@ -33,7 +34,7 @@ ENCODER = (np.kron(np.eye(BANDS), np.ones((BAND_PIXELS, 1))) / (GAIN * BAND_PIXE
 # The classes "slight" and "clear" share the answer: their two probabilities add up to σ(SLOPE·w[0] + OFFSET).
 CLASSIFIER = (SLOPE * ENCODER[:, :1] * np.array([0, 1, 1])).astype(np.float32)  # [256, 3]
 CLASSIFIER_BIAS = np.array([0, OFFSET - math.log(2), OFFSET - math.log(2)], np.float32)
-LATENT = {
+LATENT: Arrays = {
     "mean": np.zeros(BANDS, np.float32),
     "covariance": np.eye(BANDS, dtype=np.float32),
     "radius2_limit": np.float32(21.955),  # 99.5 % and median of χ² with 8 degrees of freedom
@@ -71,7 +72,7 @@ def first_for(probability: float) -> float:
 
 def image(first: float, *others: float) -> np.ndarray:
     """What the generator draws at `latent(first, *others)`, uint8 [1, 16, 16]."""
-    return to_uint8(ToyModel().synthesise(latent(first, *others)[None]))[0]
+    return np.squeeze(to_uint8(ToyModel().synthesise(latent(first, *others)[None])), axis=0)
 
 
 class ToyModel:
@@ -87,12 +88,12 @@ class ToyModel:
     def encode(self, x: np.ndarray) -> np.ndarray:
         """x float32 [N, 1, 16, 16] -> w float32 [N, 8]"""
         self.calls.append(("encode", len(x)))
-        return (x.reshape(len(x), -1) @ ENCODER).astype(np.float32)
+        return np.asarray(x.reshape(len(x), -1) @ ENCODER, np.float32)
 
     def synthesise(self, w: np.ndarray) -> np.ndarray:
         """w float32 [N, 8] -> x float32 [N, 1, 16, 16]"""
         self.calls.append(("synthesise", len(w)))
-        return (w @ GENERATOR).reshape(-1, 1, SIZE, SIZE).astype(np.float32)
+        return np.reshape(w @ GENERATOR, (-1, 1, SIZE, SIZE)).astype(np.float32)
 
     def classify(self, x: np.ndarray) -> np.ndarray:
         """x float32 [N, 1, 16, 16] -> float64 [N], the probability of "slight" or "clear" """
@@ -193,7 +194,7 @@ def classifier_onnx(bias: np.ndarray = CLASSIFIER_BIAS) -> bytes:
     return _network("x", ["N", 1, SIZE, SIZE], "probabilities", ["N", len(CLASSES)], steps)
 
 
-def npz(arrays: dict[str, Any]) -> bytes:
+def npz(arrays: Mapping[str, Any]) -> bytes:
     """Arrays as the bytes of an .npz file."""
     buffer = BytesIO()
     np.savez(buffer, **arrays)
@@ -226,4 +227,4 @@ def _network(
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.bundle import Bundle, open_bundle, read_manifest, verify, write_bundle
+from models.bundle import open_bundle, read_manifest, verify, write_bundle
 from models.errors import BundleDamaged, BundleError, BundleExists, BundleForeign, BundleNotFound, SchemaTooNew
 from tests.toys import classifier_files, classifier_manifest, npz, space_files, space_manifest, write_toys
 
@@ -199,6 +199,5 @@ def test_arrays_are_read_by_name(space: Path) -> None:
 @pytest.mark.parametrize("content", [b"not a zip", b"", npz({"x": [1]})[:-30], npz({"x": [object()]})])
 def test_arrays_that_are_no_plain_npz_are_damage(tmp_path: Path, content: bytes) -> None:
     path = write_bundle(tmp_path, classifier_manifest(), {**classifier_files(), "direction.npz": content})
-    bundle: Bundle = open_bundle(path)
     with pytest.raises(BundleDamaged, match="plain arrays"):
-        bundle.arrays("direction.npz")
+        open_bundle(path).arrays("direction.npz")

@@ -54,7 +54,8 @@ def test_a_walk_of_no_length_stays_where_it_is() -> None:
 
 def test_a_walk_is_a_row_of_float32_latents() -> None:
     steps = walk(latent(0.0), MAIN, [-2, 0, 4])
-    assert (steps.dtype, steps.shape) == (np.float32, (3, BANDS))
+    assert steps.dtype == np.float32
+    assert steps.shape == (3, BANDS)
     assert steps[:, 0].tolist() == [-1, 0, 2]
 
 
