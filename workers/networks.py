@@ -165,11 +165,17 @@ def _network(
     return call
 
 
-def _session(bundle: Bundle[Any], name: str, device: Device, threads: int) -> ort.InferenceSession:
+def session_options(threads: int) -> ort.SessionOptions:
+    """How every network is run: all optimisations, so that weights stored in 8 bits are expanded once, at loading."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
+    return options
+
+
+def _session(bundle: Bundle[Any], name: str, device: Device, threads: int) -> ort.InferenceSession:
+    options = session_options(threads)
     # The last provider is for the few operators that CUDA does not have; the first must be the one asked for.
     providers = list(dict.fromkeys((PROVIDERS[device], PROVIDERS["cpu"])))
     try:

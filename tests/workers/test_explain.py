@@ -1,0 +1,294 @@
+"""An explanation finds the flip worked out by hand, and every figure in it is true of the delivered pixels."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.pixels import to_float
+from models.traversal import Latent, limits, logit
+from tests.toys import BANDS, GAIN, LATENT, SIZE, SLOPE, ToyModel, first_for, image
+from workers.explain import COARSE_STEPS, Aborted, Explanation, ImpossibleRequest, explain
+
+UNLIKELY = image(first_for(0.2), 1.0, -1.0)
+"""The classifier says "present" with probability 0.2; two marks that it does not see are set."""
+
+
+class Shifted(ToyModel):
+    """An encoder that reads the first band wrongly."""
+
+    def encode(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(super().encode(x) + 2 * np.eye(BANDS, dtype=np.float32)[0])
+
+
+class Stubborn(ToyModel):
+    """A classifier that never gets surer than 0.7."""
+
+    def classify(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(np.minimum(super().classify(x), 0.7))
+
+
+class Constant(ToyModel):
+    """A classifier that always says the same."""
+
+    def classify(self, x: np.ndarray) -> np.ndarray:
+        return np.full(len(x), 0.3)
+
+
+class Wavering(ToyModel):
+    """A classifier whose answer also swings up and down along the walk."""
+
+    def classify(self, x: np.ndarray) -> np.ndarray:
+        p = super().classify(x)
+        return np.asarray(np.clip(p + 0.15 * np.sin(40 * p), 0, 1))
+
+
+class Cramped(ToyModel):
+    """A space that ends soon after a typical latent."""
+
+    latent = Latent.from_npz({**LATENT, "radius2_limit": 0.5, "radius2_typical": 0.4})
+
+
+# --- The strip ---------------------------------------------------------------------------------------------------
+
+
+def test_every_asked_probability_is_met() -> None:
+    strip = explain(ToyModel(), UNLIKELY).frames
+    asked = [frame.asked for frame in strip]
+    assert asked == [0.05, None, 0.275, 0.3875, 0.5, 0.6125, 0.725, 0.8375, 0.95]
+    assert all(abs(frame.probability - frame.asked) < 0.01 for frame in strip if frame.asked is not None)
+    assert all(frame.reached for frame in strip)
+
+
+def test_the_flip_lies_where_it_was_worked_out() -> None:
+    # The surrogate is exact: f passes 0.5 after logit(0.5) - logit(0.2) = 1.386 logits; 8 bits blur it a little.
+    flip = explain(ToyModel(), UNLIKELY, targets=(0.4, 0.51)).flip
+    assert flip.reached
+    assert flip.frame == 2
+    assert flip.lambda_ == pytest.approx(float(logit(0.51) - logit(0.2)), abs=0.06)
+    assert flip.probability == pytest.approx(0.51, abs=0.01)
+
+
+def test_the_flip_of_a_sure_yes_lies_on_the_other_side() -> None:
+    explanation = explain(ToyModel(), image(first_for(0.9)), targets=(0.3, 0.49))
+    assert explanation.input_decision
+    assert explanation.flip.lambda_ == pytest.approx(float(logit(0.49) - logit(0.9)), abs=0.06)
+
+
+def test_a_mark_that_the_classifier_does_not_see_is_left_alone() -> None:
+    strip = explain(ToyModel(), UNLIKELY).frames
+    assert all((frame.pixels[:, 2:] == UNLIKELY[:, 2:]).all() for frame in strip)
+    brightness = [float(frame.pixels[:, :2].mean()) for frame in strip]
+    assert brightness == sorted(brightness)
+    assert brightness[0] < brightness[-1]
+
+
+def test_the_start_is_the_reconstruction_and_was_not_asked_for() -> None:
+    explanation = explain(ToyModel(), UNLIKELY)
+    start = explanation.frames[explanation.start_index]
+    assert (start.lambda_, start.asked, start.reached) == (0, None, True)
+    assert start.probability == explanation.reconstruction.probability
+    assert (start.pixels == UNLIKELY).all()
+
+
+def test_probabilities_are_those_of_the_delivered_pixels() -> None:
+    strip = explain(ToyModel(), UNLIKELY, frames=5).frames
+    again = ToyModel().classify(to_float(np.stack([frame.pixels for frame in strip])))
+    assert [frame.probability for frame in strip] == again.tolist()
+    assert all(frame.pixels.dtype == np.uint8 for frame in strip)
+
+
+def test_all_frames_are_made_in_one_batch() -> None:
+    model = ToyModel()
+    explain(model, UNLIKELY, frames=9)
+    coarse, fine = ("synthesise", COARSE_STEPS), ("synthesise", 9)
+    assert model.calls == [("encode", 1), coarse, ("classify", 1 + COARSE_STEPS), fine, ("classify", 9)]
+
+
+def test_the_same_image_gets_the_same_strip() -> None:
+    first, second = (explain(ToyModel(), UNLIKELY) for _ in range(2))
+    assert all((a.pixels == b.pixels).all() for a, b in zip(first.frames, second.frames, strict=True))
+    assert [a.lambda_ for a in first.frames] == [b.lambda_ for b in second.frames]
+
+
+@settings(deadline=None)
+@given(
+    first=st.floats(-1.5, 2.5),
+    frames=st.sampled_from([3, 5, 9, 33]),
+    span=st.tuples(st.floats(0, 0.45), st.floats(0.55, 1)),
+    model=st.sampled_from([ToyModel, Shifted, Stubborn, Constant, Wavering, Cramped]),
+)
+def test_every_strip_keeps_its_order(
+    first: float, frames: int, span: tuple[float, float], model: type[ToyModel]
+) -> None:
+    explanation = explain(model(), image(first, 0.5), frames=frames, span=span)
+    strip, start = explanation.frames, explanation.start_index
+    lambdas = [frame.lambda_ for frame in strip]
+    assert [frame.index for frame in strip] == list(range(frames))
+    assert lambdas == sorted(lambdas)
+    assert [frame.asked is None for frame in strip] == [index == start for index in range(frames)]
+    assert strip[start].lambda_ == 0
+    for frame in strip:
+        assert frame.reached == (frame.asked is None or abs(frame.probability - frame.asked) <= 0.05)
+    _assert_the_flip_is_the_nearest(explanation)
+
+
+def _assert_the_flip_is_the_nearest(explanation: Explanation) -> None:
+    flipped = [f for f in explanation.frames if (f.probability >= 0.5) != explanation.input_decision]
+    assert explanation.flip.reached == bool(flipped)
+    if flipped:
+        assert abs(explanation.flip.lambda_ or 0) == min(abs(frame.lambda_) for frame in flipped)
+        assert explanation.flip.frame in [frame.index for frame in flipped]
+
+
+# --- Targets -----------------------------------------------------------------------------------------------------
+
+
+def test_named_targets_are_all_shown_and_the_start_stands_among_them() -> None:
+    strip = explain(ToyModel(), UNLIKELY, targets=(0.1, 0.3, 0.9)).frames
+    assert [frame.asked for frame in strip] == [0.1, None, 0.3, 0.9]
+    assert [frame.reached for frame in strip] == [True] * 4
+
+
+@pytest.mark.parametrize(("targets", "place"), [((0.5,), 0), ((0.05,), 1), ((0.1, 0.15), 2)])
+def test_the_start_may_stand_at_either_end(targets: tuple[float, ...], place: int) -> None:
+    assert explain(ToyModel(), UNLIKELY, targets=targets).start_index == place
+
+
+def test_certainty_may_be_asked_for_and_is_not_reached() -> None:
+    cramped = explain(Cramped(), UNLIKELY, targets=(0.0, 1.0))
+    assert [frame.reached for frame in cramped.frames] == [False, True, False]
+
+
+# --- Where the walk cannot go ------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_reached_is_said_with_the_nearest() -> None:
+    strip = explain(Stubborn(), UNLIKELY, targets=(0.4, 0.8, 0.95)).frames
+    assert [frame.reached for frame in strip] == [True, True, False, False]
+    assert [frame.probability for frame in strip[-2:]] == [0.7, 0.7]
+
+
+def test_a_walk_never_leaves_the_space() -> None:
+    model = Cramped()
+    strip = explain(model, UNLIKELY).frames
+    lo, hi = limits(model.encode(to_float(UNLIKELY[None]))[0], model.directions["main"], model.latent)
+    assert all(lo <= frame.lambda_ <= hi for frame in strip)
+    assert strip[0].lambda_ == pytest.approx(lo)
+    assert strip[-1].lambda_ == pytest.approx(hi)
+    assert not strip[-1].reached
+
+
+def test_a_classifier_that_never_changes_has_no_flip() -> None:
+    explanation = explain(Constant(), UNLIKELY)
+    flip = explanation.flip
+    assert not flip.reached
+    assert (flip.lambda_, flip.probability, flip.frame, flip.changed_pixels) == (None, None, None, None)
+
+
+def test_a_wavering_classifier_still_gets_frames_that_rise() -> None:
+    lambdas = [frame.lambda_ for frame in explain(Wavering(), UNLIKELY, frames=17).frames]
+    assert lambdas == sorted(lambdas)
+    assert lambdas[0] < 0 < lambdas[-1]
+
+
+# --- The reconstruction ------------------------------------------------------------------------------------------
+
+
+def test_a_perfect_reconstruction_is_said_to_be_perfect() -> None:
+    reconstruction = explain(ToyModel(), UNLIKELY).reconstruction
+    assert reconstruction.agrees
+    assert reconstruction.mae == 0
+    assert reconstruction.ms_ssim == pytest.approx(1)
+    assert reconstruction.probability == pytest.approx(0.2, abs=0.01)
+    assert reconstruction.surrogate_probability == pytest.approx(0.2, abs=0.01)
+
+
+def test_a_reconstruction_that_already_flips_is_admitted() -> None:
+    # The encoder adds 2 to the first coordinate: four logits, from 0.2 to 0.93.
+    explanation = explain(Shifted(), UNLIKELY)
+    assert not explanation.input_decision
+    assert not explanation.reconstruction.agrees
+    assert explanation.reconstruction.probability == pytest.approx(0.93, abs=0.01)
+    flip = explanation.flip
+    assert (flip.reached, flip.lambda_, flip.frame) == (True, 0, explanation.start_index)
+    assert flip.changed_pixels == 0
+
+
+def test_the_error_of_the_reconstruction_is_a_share_of_the_range() -> None:
+    # One band of eight is brighter by GAIN·2 on [-1, 1], that is by GAIN of the range.
+    assert explain(Shifted(), UNLIKELY).reconstruction.mae == pytest.approx(GAIN / BANDS, abs=0.001)
+
+
+def test_changed_pixels_are_those_that_differ_visibly_from_the_start() -> None:
+    near = explain(ToyModel(), image(first_for(0.45)), targets=(0.55,)).flip
+    far = explain(ToyModel(), image(first_for(0.2)), targets=(0.9,)).flip
+    # λ / SLOPE · GAIN / 2 of the range: 0.025 for 0.4 logits, 0.22 for 3.6, in one band of eight.
+    assert near.changed_pixels == 0
+    assert far.changed_pixels == 1 / BANDS
+
+
+def test_a_probability_at_the_threshold_is_a_yes() -> None:
+    model = Constant()
+    model.threshold = 0.3
+    assert explain(model, UNLIKELY).input_decision
+
+
+# --- What goes around it -----------------------------------------------------------------------------------------
+
+
+def test_time_is_told_for_each_stage() -> None:
+    ticks = iter(range(1000))
+    timing = explain(ToyModel(), UNLIKELY, clock=lambda: float(next(ticks))).timing_ms
+    assert timing == {"encode": 1000, "traverse": 2000, "synthesise": 2000, "predict": 2000}
+
+
+def test_progress_never_falls() -> None:
+    heard: list[tuple[str, int]] = []
+    explain(ToyModel(), UNLIKELY, progress=lambda stage, percent: heard.append((stage, percent)))
+    assert [stage for stage, _ in heard] == ["encode", "traverse", "predict"]
+    assert [percent for _, percent in heard] == sorted(percent for _, percent in heard)
+
+
+def test_an_aborted_explanation_makes_no_further_call() -> None:
+    model = ToyModel()
+    with pytest.raises(Aborted):
+        explain(model, UNLIKELY, should_abort=lambda: len(model.calls) >= 2)
+    assert len(model.calls) == 2
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        *({"frames": frames} for frames in (-1, 0, 1, 2, 4, 34, 35)),
+        *({"span": span} for span in ((0.9, 0.1), (0.5, 0.5), (-0.1, 0.9), (0.1, 1.1), (float("nan"), 0.9))),
+        *({"targets": targets} for targets in ((), (0.5, 0.4), (0.5, 0.5), (-0.1,), (1.1,), (0.1, float("nan"), 0.9))),
+        {"mode": "residual"},
+        {"direction": "sideways"},
+    ],
+    ids=str,
+)
+def test_a_request_that_makes_no_sense_is_refused_before_any_network_runs(request_: dict[str, Any]) -> None:
+    model = ToyModel()
+    with pytest.raises(ImpossibleRequest):
+        explain(model, UNLIKELY, **request_)
+    assert model.calls == []
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [np.zeros((1, SIZE, SIZE), np.float32), np.zeros((3, SIZE, SIZE), np.uint8), np.zeros((1, 8, 8), np.uint8)],
+)
+def test_pixels_of_another_space_are_refused(pixels: np.ndarray) -> None:
+    with pytest.raises(ImpossibleRequest, match="pixels must be uint8"):
+        explain(ToyModel(), pixels)
+
+
+def test_an_explanation_names_what_it_explains() -> None:
+    explanation = explain(ToyModel(), UNLIKELY)
+    assert (explanation.mode, explanation.target, explanation.direction) == ("generated", "present", "main")
+    assert explanation.threshold == 0.5
+    assert explanation.input_probability == pytest.approx(0.2, abs=0.01)
+    assert SLOPE == 2, "the figures worked out above depend on it"
