@@ -1,0 +1,92 @@
+"""The words of the OpenAPI document, and the two things that FastAPI cannot be told route by route."""
+
+import json
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from app.problems import ProblemDocument
+
+SUMMARY = "How would this image have to change for the classifier to change its mind?"
+
+DESCRIPTION = """
+Post a medical image and the name of a classifier. Contrafact answers with a **strip** of realistic images, from *"the
+classifier is sure it is not"* to *"the classifier is sure that it is"*, with the classifier's own probability under
+every frame. A heatmap says *where* a model looks; a strip says *how* what it sees matters.
+
+```sh
+curl -F image=@knee.png -F classifier_id=knee-oa http://127.0.0.1:8000/explain      # 202, and a job
+curl http://127.0.0.1:8000/jobs/<id>                                                # until "succeeded"
+curl -o strip.png http://127.0.0.1:8000/jobs/<id>/strip.png
+```
+
+* Every probability is the classifier's own answer about **exactly the pixels that are delivered**.
+* `lambda` is the position along the walk, in logits: one more adds one logit to what the surrogate expects.
+* The **flip** is the frame nearest to the start on which the classifier decides otherwise than on the image that was
+  sent. If no frame does, the report says so.
+* Every error is a problem document (RFC 9457). Rely on its `status` and `code`.
+
+The images are synthetic. **Research use, not for diagnosis.**
+"""
+
+TAGS = [
+    {"name": "explain", "description": "Ask for an explanation."},
+    {"name": "jobs", "description": "Follow an explanation and fetch what came out of it."},
+    {"name": "classifiers", "description": "What can be explained: manifests, measured quality, cards."},
+    {"name": "spaces", "description": "What strips are drawn with: one generator and encoder per kind of image."},
+    {"name": "health", "description": "For load balancers and those on call."},
+]
+
+
+_NAMES = {
+    "workers__jobs__Provenance": "ReportProvenance",
+    "models__manifest__Provenance": "BundleProvenance",
+}
+"""Where two rooms use one name, both get one of their own."""
+
+
+def describe(app: FastAPI) -> None:
+    """Let the application's OpenAPI document speak of problems alone where it speaks of errors."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _renamed(_with_problems(_as_fastapi_sees_it(app)))
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _as_fastapi_sees_it(app: FastAPI) -> dict[str, Any]:
+    return get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        description=app.description,
+        tags=app.openapi_tags,
+        license_info=app.license_info,
+        routes=app.routes,
+    )
+
+
+def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
+    """Add the problem's schema, and take away the validation answer that FastAPI thinks of by itself."""
+    schemas = document["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    problem = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(problem.pop("$defs"), Problem=problem)
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]
+            operation["responses"] = dict(sorted(operation["responses"].items()))
+    return document
+
+
+def _renamed(document: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(document)
+    for old, new in _NAMES.items():
+        text = text.replace(old, new)
+    renamed: dict[str, Any] = json.loads(text)
+    return renamed

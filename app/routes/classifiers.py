@@ -1,0 +1,63 @@
+"""GET /classifiers: what can be explained."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from app import problems
+from app.problems import problem_responses
+from app.schemas import ClassifierDetail, ClassifierList, ClassifierSummary, VersionedId, card_of
+from app.service import Service, TheService
+
+ClassifierId = Annotated[str, Path(description="The `id` of a classifier.", examples=["knee-oa"])]
+Version = Annotated[int, Path(ge=1, description="One of its versions.", examples=[1])]
+
+_PROBLEMS = (problems.CLASSIFIER_NOT_FOUND, problems.BUNDLE_UNUSABLE)
+
+router = APIRouter(prefix="/classifiers", tags=["classifiers"])
+
+
+@router.get("", summary="Every classifier", responses=problem_responses())
+def classifiers(service: TheService) -> ClassifierList:
+    """The classifiers that can be explained here, each in its highest version."""
+    return ClassifierList(classifiers=[_summary(service, *found) for found in service.bundles.classifiers().items()])
+
+
+@router.get("/{classifier_id}", summary="A classifier", responses=problem_responses(*_PROBLEMS))
+def classifier(classifier_id: ClassifierId, service: TheService) -> ClassifierDetail:
+    """The highest version of a classifier: its manifest, its measured quality and its card."""
+    return _detail(service, classifier_id, None)
+
+
+@router.get(
+    "/{classifier_id}/versions/{version}",
+    summary="One version of a classifier",
+    responses=problem_responses(*_PROBLEMS, problems.INVALID_REQUEST),
+)
+def classifier_version(classifier_id: ClassifierId, version: Version, service: TheService) -> ClassifierDetail:
+    """The same of any version. Versions never change."""
+    return _detail(service, classifier_id, version)
+
+
+def _summary(service: Service, classifier_id: str, versions: list[int]) -> ClassifierSummary:
+    manifest = service.open_classifier(classifier_id).manifest
+    return ClassifierSummary(
+        id=manifest.id,
+        version=manifest.version,
+        versions=versions,
+        title=manifest.title,
+        target_class=manifest.target.name,
+        threshold=manifest.threshold,
+        space=VersionedId(id=manifest.space.id, version=manifest.space.version),
+        url=f"/classifiers/{manifest.id}",
+    )
+
+
+def _detail(service: Service, classifier_id: str, version: int | None) -> ClassifierDetail:
+    bundle = service.open_classifier(classifier_id, version)
+    return ClassifierDetail(
+        versions=service.bundles.classifiers()[bundle.manifest.id],
+        sha256=bundle.sha256,
+        manifest=bundle.manifest,
+        card=card_of(bundle),
+    )

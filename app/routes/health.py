@@ -1,0 +1,42 @@
+"""GET /health: whether the process lives, and whether explanations are being made."""
+
+from fastapi import APIRouter
+
+from app.problems import NOT_READY, RETRY_BROKER_S, FieldError, Problem, problem_responses
+from app.schemas import Live, Ready, UnusableBundle
+from app.service import Service, TheService
+from workers.broker import BROKER_ERRORS, queue_length, ready_workers
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("/live", summary="Is the process alive?", responses=problem_responses())
+async def live() -> Live:
+    """Answers as long as the process does, whatever else is away."""
+    return Live()
+
+
+@router.get("/ready", summary="Are explanations being made?", responses=problem_responses(NOT_READY))
+def ready(service: TheService) -> Ready:
+    """Ready: the broker answers, and a worker has replayed its golden pairs. Otherwise 503, with every reason."""
+    try:
+        workers, waiting = ready_workers(service.broker), queue_length(service.broker)
+    except BROKER_ERRORS:
+        raise _not_ready(FieldError(field="broker", detail="does not answer")) from None
+    if workers == 0:
+        raise _not_ready(FieldError(field="workers", detail="none has replayed its golden pairs yet"))
+    return Ready(workers=workers, waiting=waiting, unusable_bundles=_unusable_bundles(service))
+
+
+def _not_ready(*reasons: FieldError) -> Problem:
+    detail = "; ".join(f"{reason.field}: {reason.detail}" for reason in reasons) + "."
+    return Problem(NOT_READY, detail, errors=reasons, retry_after_s=RETRY_BROKER_S)
+
+
+def _unusable_bundles(service: Service) -> list[UnusableBundle]:
+    """The store's faults without this machine's paths."""
+    root = service.bundles.root
+    return [
+        UnusableBundle(bundle=fault.path.relative_to(root).as_posix(), code=fault.code)
+        for fault in service.bundles.faults()
+    ]

@@ -1,0 +1,262 @@
+"""The HTTP shapes: what a form may say, and what a job, a classifier and a space look like from outside.
+
+The workers' values (`workers.jobs`) and the bundles' manifests (`models.manifest`) appear as they are where the
+contract shows them so; links and addresses are added here. Field names are the contract's, with `lambda` in JSON.
+"""
+
+import itertools
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from fastapi import UploadFile
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from models.bundle import Bundle
+from models.manifest import ClassifierManifest, SpaceManifest
+from workers.jobs import FrameReport, JobError, JobRecord, JobRequest, Mode, Progress, Report, Status
+
+FEWEST_FRAMES, MOST_FRAMES = 3, 33
+
+# --- What is asked -------------------------------------------------------------------------------------------------
+
+
+def _odd(frames: int) -> int:
+    if frames % 2 == 0:
+        raise ValueError("must be odd, so that the start has as many places on either side")
+    return frames
+
+
+def _span(text: str) -> str:
+    if len(_rising_probabilities(text)) != 2:
+        raise ValueError("must be two numbers: low,high")
+    return text
+
+
+def _targets(text: str) -> str:
+    if len(_rising_probabilities(text)) >= MOST_FRAMES:
+        raise ValueError(f"must be {MOST_FRAMES - 1} numbers at most")
+    return text
+
+
+def _rising_probabilities(text: str) -> tuple[float, ...]:
+    """ "0.05,0.95" -> (0.05, 0.95)"""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError("must be numbers with commas between them") from None
+    if not all(0 <= value <= 1 for value in values):
+        raise ValueError("must lie between 0 and 1")
+    if any(low >= high for low, high in itertools.pairwise(values)):
+        raise ValueError("must rise from left to right")
+    return values
+
+
+class ExplainForm(BaseModel):
+    """An image, the classifier to explain, and how the strip should look. Unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: UploadFile = Field(description="One image as PNG, JPEG, TIFF or DICOM; told by its content, never its name.")
+    classifier_id: str = Field(description="Which classifier to explain, by its `id`.", examples=["knee-oa"])
+    classifier_version: int | None = Field(
+        default=None, ge=1, description="Which version of it; the highest unless one is asked for."
+    )
+    frames: Annotated[int, AfterValidator(_odd)] = Field(
+        default=9,
+        ge=FEWEST_FRAMES,
+        le=MOST_FRAMES,
+        description="How many frames; odd. The probabilities asked of them are spread evenly over `span`, and the one "
+        "nearest to the start's gives its place to the start.",
+    )
+    span: Annotated[str, AfterValidator(_span)] = Field(
+        default="0.05,0.95", description="The probabilities at the strip's ends: `low,high`."
+    )
+    targets: Annotated[str, AfterValidator(_targets)] | None = Field(
+        default=None,
+        description="The probabilities to show, rising, with commas between them, in place of `frames` and `span`; the "
+        "start stands among them as one frame more.",
+        examples=["0.1,0.5,0.9"],
+    )
+    mode: Mode = Field(default="generated", description="How frames are made: `generated` are drawn by the generator.")
+    direction: str = Field(default="main", description="One of the classifier's named directions.")
+
+    @model_validator(mode="after")
+    def _one_way_to_ask(self) -> Self:
+        if self.targets is not None and self.model_fields_set & {"frames", "span"}:
+            raise ValueError("send targets, or frames and span, but not both")
+        return self
+
+    def job_request(self, version: int) -> JobRequest:
+        """The job's request, with the version that was chosen."""
+        low, high = _rising_probabilities(self.span)
+        return JobRequest(
+            classifier_id=self.classifier_id,
+            classifier_version=version,
+            frames=self.frames,
+            targets=None if self.targets is None else _rising_probabilities(self.targets),
+            span=(low, high),
+            mode=self.mode,
+            direction=self.direction,
+        )
+
+
+# --- A job ---------------------------------------------------------------------------------------------------------
+
+
+class VersionedId(BaseModel):
+    """One version of a classifier or space."""
+
+    id: str
+    version: int
+
+
+class JobLinks(BaseModel):
+    """Where the job and its parts are; `strip` and `report` answer once the job has succeeded."""
+
+    self: str
+    strip: str
+    report: str
+
+
+class Frame(FrameReport):
+    """One frame of the strip. `url` holds exactly the pixels that f was asked about."""
+
+    url: str
+
+
+class JobReport(Report):
+    """One explanation. `lambda` rises along `frames`; every probability is f's own on the delivered 8-bit pixels."""
+
+    frames: tuple[Frame, ...]
+
+
+class Job(BaseModel):
+    """One explanation on its way: where it stands, and what became of it."""
+
+    id: str
+    status: Status
+    progress: Progress
+    queue_position: int | None = Field(description="The place among those that wait, 1 being next; null once started.")
+    attempts: int = Field(description="How often a worker has begun this job.")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None = Field(description="When every byte of the job is erased; known once it is finished.")
+    classifier: VersionedId
+    report: JobReport | None = Field(description="The explanation, once the job has succeeded.")
+    error: JobError | None = Field(description="Why the job failed, where it did.")
+    links: JobLinks
+
+    @classmethod
+    def of(cls, record: JobRecord, queue_position: int | None = None) -> Self:
+        """The job that a record tells of."""
+        path = job_path(record.id)
+        return cls(
+            **record.model_dump(exclude={"request", "report"}),
+            queue_position=queue_position,
+            classifier=VersionedId(id=record.request.classifier_id, version=record.request.classifier_version),
+            report=record.report and job_report(record.id, record.report),
+            links=JobLinks(self=path, strip=f"{path}/strip.png", report=f"{path}/report.json"),
+        )
+
+
+def job_path(job_id: str) -> str:
+    """The address of a job."""
+    return f"/jobs/{job_id}"
+
+
+def job_report(job_id: str, report: Report) -> JobReport:
+    """The report with the address of every frame."""
+    frames = [
+        Frame(**frame.model_dump(by_alias=False), url=f"{job_path(job_id)}/frames/{frame.index}.png")
+        for frame in report.frames
+    ]
+    return JobReport.model_validate({**report.model_dump(by_alias=False), "frames": frames})
+
+
+# --- What can be explained -----------------------------------------------------------------------------------------
+
+
+class ClassifierSummary(BaseModel):
+    """A classifier that can be explained, in its highest version."""
+
+    id: str
+    version: int
+    versions: list[int] = Field(description="Every version that can be asked for.")
+    title: str
+    target_class: str = Field(description="The answer whose probability a strip shows.")
+    threshold: float = Field(description="The decision is `probability >= threshold`.")
+    space: VersionedId
+    url: str
+
+
+class ClassifierList(BaseModel):
+    """Every classifier that can be explained."""
+
+    classifiers: list[ClassifierSummary]
+
+
+class ClassifierDetail(BaseModel):
+    """One version of a classifier: its manifest with every metric, and its card."""
+
+    versions: list[int] = Field(description="Every version that can be asked for.")
+    sha256: str = Field(description="Digest of the manifest, and so of every file it lists.")
+    manifest: ClassifierManifest
+    card: str | None = Field(description="The model card, in Markdown.")
+
+
+class SpaceSummary(BaseModel):
+    """A space, in its highest version."""
+
+    id: str
+    version: int
+    versions: list[int] = Field(description="Every version that there is.")
+    title: str
+    modality: str
+    size_px: int = Field(description="The side of its square images.")
+    url: str
+
+
+class SpaceList(BaseModel):
+    """Every space."""
+
+    spaces: list[SpaceSummary]
+
+
+class SpaceDetail(BaseModel):
+    """One version of a space: its manifest with every metric, and its card."""
+
+    versions: list[int] = Field(description="Every version that there is.")
+    sha256: str = Field(description="Digest of the manifest, and so of every file it lists.")
+    manifest: SpaceManifest
+    card: str | None = Field(description="The model card, in Markdown.")
+
+
+def card_of(bundle: Bundle[ClassifierManifest] | Bundle[SpaceManifest]) -> str | None:
+    """The bundle's card, if it has one."""
+    return bundle.file("card.md").read_text() if "card.md" in bundle.manifest.files else None
+
+
+# --- Health --------------------------------------------------------------------------------------------------------
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    status: Literal["live"] = "live"
+
+
+class UnusableBundle(BaseModel):
+    """A folder in the store that is not served, and why."""
+
+    bundle: str = Field(examples=["classifiers/knee-oa/2"])
+    code: str = Field(examples=["bundle-damaged"])
+
+
+class Ready(BaseModel):
+    """Explanations are being made."""
+
+    status: Literal["ready"] = "ready"
+    workers: int = Field(description="Workers that have replayed their golden pairs and are alive.")
+    waiting: int = Field(description="Jobs that wait or are being worked on.")
+    unusable_bundles: list[UnusableBundle]

@@ -1,0 +1,78 @@
+"""Whether an uploaded file may be queued: its size, its kind, its structure and the size of image that it claims.
+
+Nothing is decoded here. What a walk over the file cannot tell is the worker's to find out, and fails the job.
+"""
+
+from fastapi import UploadFile
+
+from app.problems import (
+    IMAGE_ANIMATED,
+    IMAGE_DAMAGED,
+    IMAGE_EMPTY,
+    IMAGE_TOO_LARGE,
+    IMAGE_TOO_SMALL,
+    IMAGE_TRUNCATED,
+    UNSUPPORTED_IMAGE,
+    UPLOAD_TOO_LARGE,
+    Kind,
+    Problem,
+)
+from app.structure import Damaged, Declared, StructureError, SyntaxRefused, Truncated, walk
+from models.pixels import sniff
+
+SMALLEST_SIDE_PX = 8
+MULTIPART_BYTES = 64 * 1024
+"""What the form around the file may take: its fields, boundaries and headers."""
+
+_KINDS: dict[type[StructureError], Kind] = {
+    Truncated: IMAGE_TRUNCATED,
+    Damaged: IMAGE_DAMAGED,
+    SyntaxRefused: UNSUPPORTED_IMAGE,
+}
+
+
+def read_upload(upload: UploadFile, *, max_bytes: int, max_pixels: int) -> bytes:
+    """Read an uploaded file and make sure that it is worth a worker's time.
+
+    Args:
+        upload: The file as it came; neither its name nor its declared type is believed.
+        max_bytes: The largest file.
+        max_pixels: The largest image, rows times columns.
+
+    Returns:
+        The file's bytes.
+
+    Raises:
+        Problem: 413, 415 or 422, with the rule that is broken.
+    """
+    if (upload.size or 0) > max_bytes:
+        raise Problem(UPLOAD_TOO_LARGE, f"A file may have at most {max_bytes} bytes.")
+    data = upload.file.read()
+    check_image(data, max_pixels=max_pixels)
+    return data
+
+
+def check_image(data: bytes, *, max_pixels: int) -> None:
+    """Refuse what is not one whole image of a size that can be explained. Raises what `read_upload` raises."""
+    if not data:
+        raise Problem(IMAGE_EMPTY, "The file has no bytes.")
+    kind = sniff(data)
+    if kind is None:
+        raise Problem(UNSUPPORTED_IMAGE, "By its content the file is none of PNG, JPEG, TIFF and DICOM.")
+    try:
+        declared = walk(data, kind)
+    except StructureError as error:
+        raise Problem(_KINDS[type(error)], str(error)) from None
+    _check_size(declared, max_pixels)
+
+
+def _check_size(declared: Declared, max_pixels: int) -> None:
+    rows, columns = declared.rows, declared.columns
+    if rows < 1 or columns < 1:
+        raise Problem(IMAGE_EMPTY, "The image has no rows or no columns.")
+    if rows * columns > max_pixels:
+        raise Problem(IMAGE_TOO_LARGE, f"{rows} x {columns} pixels are more than the {max_pixels} that are read.")
+    if declared.images != 1:
+        raise Problem(IMAGE_ANIMATED, "One image at a time: this file is animated or has several pages.")
+    if min(rows, columns) < SMALLEST_SIDE_PX:
+        raise Problem(IMAGE_TOO_SMALL, f"{rows} x {columns} pixels; each side must have {SMALLEST_SIDE_PX} at least.")
