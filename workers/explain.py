@@ -16,19 +16,16 @@ from numpy.typing import NDArray
 
 from models.manifest import ImageSpec
 from models.pixels import to_float, to_uint8
-from models.traversal import Direction, Latent, limits, logit, surrogate_logit, surrogate_probability, walk
+from models.traversal import Direction, Latent, surrogate_probability, walk
 from workers.errors import WorkerError
 from workers.similarity import ms_ssim
+from workers.steps import choose, coarse_grid, place_start
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 T = TypeVar("T")
 
-COARSE_STEPS = 13
-"""Frames of the first batch; odd, so that λ = 0 is one of them."""
-COARSE_MARGIN = 4.0
-"""Logits by which the first batch reaches beyond what the surrogate promises, since f may answer more weakly."""
 REACHED = 0.05
 """A frame has reached its asked probability when f's is at most this far from it."""
 CHANGED = 0.1
@@ -198,15 +195,15 @@ def explain(
     progress("encode", 10)
     w = run.encode(pixels)
     progress("traverse", 20)
-    grid = run.timed("traverse", lambda: _coarse_grid(w, run.direction, model.latent, asked))
+    grid = run.timed("traverse", lambda: coarse_grid(w, run.direction, model.latent, asked))
     coarse = run.render(w, grid)
     answers = run.predict(np.concatenate([pixels[None], coarse]))
     input_probability, curve = float(answers[0]), answers[1:]
 
     progress("predict", 60)
-    start_probability = float(curve[COARSE_STEPS // 2])
-    wanted, start = _place_start(asked, start_probability, insert=targets is not None)
-    lambdas = run.timed("traverse", lambda: _choose(wanted, start, grid, curve))
+    start_probability = float(curve[len(grid) // 2])
+    wanted, start = place_start(asked, start_probability, insert=targets is not None)
+    lambdas = run.timed("traverse", lambda: choose(wanted, start, grid, curve))
     delivered = run.render(w, lambdas)
     strip = _frames(run, w, lambdas, wanted, delivered)
 
@@ -281,54 +278,6 @@ def _asked(frames: int, span: tuple[float, float], targets: Sequence[float] | No
     if not (1 <= asked.size <= 33 and asked[0] >= 0 and asked[-1] <= 1 and (np.diff(asked) > 0).all()):
         raise ImpossibleRequest("targets must be 1 to 33 rising probabilities")
     return asked
-
-
-def _coarse_grid(w: F32, direction: Direction, latent: Latent, asked: F64) -> F64:
-    """λ [COARSE_STEPS] from below the lowest asked probability to above the highest, in the space, 0 in the middle."""
-    start = float(surrogate_logit(direction, w[None])[0])
-    lo, hi = limits(w, direction, latent)
-    first = max(lo, min(float(logit(asked[0])) - start, 0.0) - COARSE_MARGIN)
-    last = min(hi, max(float(logit(asked[-1])) - start, 0.0) + COARSE_MARGIN)
-    half = COARSE_STEPS // 2
-    return np.concatenate([np.linspace(first, 0, half, endpoint=False), np.linspace(0, last, half + 1)])
-
-
-def _place_start(asked: F64, start_probability: float, insert: bool) -> tuple[list[float | None], int]:
-    """Put the start, as None, among the asked probabilities: in place of the nearest, or as one more; and say where."""
-    wanted: list[float | None] = asked.tolist()
-    if insert:
-        index = int(np.searchsorted(asked, start_probability))
-        return [*wanted[:index], None, *wanted[index:]], index
-    index = int(np.argmin(np.abs(asked - start_probability)))
-    wanted[index] = None
-    return wanted, index
-
-
-def _choose(wanted: Sequence[float | None], start: int, grid: F64, curve: F64) -> F64:
-    """λ for each wanted probability, read off f's answers along the grid; 0 for the start.
-
-    Args:
-        wanted: [F], rising but for the None at `start`.
-        grid: λ of the coarse batch, rising.
-        curve: f's probabilities on it.
-
-    Returns:
-        λ [F], rising: at most 0 before the start, at least 0 after it.
-    """
-    rising = _rising(logit(curve)) + 1e-6 * grid  # the slight slope gives flat stretches a unique inverse
-    sought = logit([0.5 if p is None else p for p in wanted])
-    lambdas = np.interp(sought, rising, grid)
-    lambdas[:start] = np.minimum(lambdas[:start], 0)
-    lambdas[start] = 0
-    lambdas[start + 1 :] = np.maximum(lambdas[start + 1 :], 0)
-    return lambdas
-
-
-def _rising(curve: F64) -> F64:
-    """The mean of the lowest rising curve above this one and the highest rising curve below it."""
-    above = np.maximum.accumulate(curve)
-    below = np.minimum.accumulate(curve[::-1])[::-1]
-    return np.asarray((above + below) / 2)
 
 
 def _frames(run: _Run, w: F32, lambdas: F64, wanted: Sequence[float | None], delivered: U8) -> tuple[Frame, ...]:

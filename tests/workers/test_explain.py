@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from models.pixels import to_float
 from models.traversal import Latent, limits, logit
 from tests.toys import BANDS, GAIN, LATENT, SIZE, SLOPE, ToyModel, first_for, image
-from workers.explain import COARSE_STEPS, Aborted, Explanation, ImpossibleRequest, explain
+from workers.explain import Aborted, Explanation, ImpossibleRequest, explain
+from workers.steps import COARSE_STEPS
 
 UNLIKELY = image(first_for(0.2), 1.0, -1.0)
 """The classifier says "present" with probability 0.2; two marks that it does not see are set."""
@@ -176,8 +177,9 @@ def test_a_walk_never_leaves_the_space() -> None:
     strip = explain(model, UNLIKELY).frames
     lo, hi = limits(model.encode(to_float(UNLIKELY[None]))[0], model.directions["main"], model.latent)
     assert all(lo <= frame.lambda_ <= hi for frame in strip)
-    assert strip[0].lambda_ == pytest.approx(lo)
-    assert strip[-1].lambda_ == pytest.approx(hi)
+    # The last tenth of a logit may change no pixel in 8 bits, and is not walked then.
+    assert strip[0].lambda_ == pytest.approx(lo, abs=0.1)
+    assert strip[-1].lambda_ == pytest.approx(hi, abs=0.1)
     assert not strip[-1].reached
 
 

@@ -1,0 +1,76 @@
+"""The steps shown are those at which the classifier's own answers met what was asked."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.traversal import limits, sigmoid
+from tests.toys import ToyModel, first_for, latent
+from workers.steps import COARSE_STEPS, choose, coarse_grid, place_start
+
+GRID = np.linspace(-6, 6, 13)
+TOY = ToyModel()
+
+
+def test_an_exact_surrogate_needs_no_correction() -> None:
+    lambdas = choose([0.05, None, 0.95], 1, GRID, sigmoid(GRID))
+    assert lambdas == pytest.approx([-np.log(19), 0, np.log(19)], abs=1e-4)
+
+
+def test_a_classifier_that_answers_half_as_strongly_is_walked_twice_as_far() -> None:
+    lambdas = choose([0.2, None, 0.8], 1, GRID, sigmoid(GRID / 2))
+    assert lambdas == pytest.approx([-2 * np.log(4), 0, 2 * np.log(4)], abs=1e-4)
+
+
+def test_beyond_its_peak_a_classifier_is_not_walked_further() -> None:
+    peaked = sigmoid(2 - np.abs(GRID - 2))
+    assert choose([None, 0.99], 0, GRID, peaked)[1] == pytest.approx(2, abs=1e-4)
+
+
+def test_beyond_a_flat_end_a_classifier_is_not_walked_further() -> None:
+    flat = sigmoid(np.clip(GRID, -3, 3))
+    assert choose([0.01, None, 0.99], 1, GRID, flat) == pytest.approx([-3, 0, 3], abs=1e-4)
+
+
+@given(
+    answers=st.lists(st.floats(0, 1), min_size=13, max_size=13),
+    asked=st.lists(st.floats(0, 1), min_size=1, max_size=33, unique=True),
+    insert=st.booleans(),
+)
+def test_steps_rise_through_zero_whatever_the_classifier_answers(
+    answers: list[float], asked: list[float], insert: bool
+) -> None:
+    curve = np.array(answers)
+    wanted, start = place_start(np.sort(asked), float(curve[6]), insert)
+    lambdas = choose(wanted, start, GRID, curve)
+    assert lambdas[start] == 0
+    assert (np.diff(lambdas) >= 0).all()
+    assert np.abs(lambdas).max() <= 6
+
+
+@given(first=st.floats(-6, 6), low=st.floats(0, 0.5), high=st.floats(0.5, 1))
+def test_the_grid_rises_through_zero_and_stays_in_the_space(first: float, low: float, high: float) -> None:
+    w = latent(first)
+    grid = coarse_grid(w, TOY.directions["main"], TOY.latent, np.array([low, high]))
+    lo, hi = limits(w, TOY.directions["main"], TOY.latent)
+    assert len(grid) == COARSE_STEPS
+    assert grid[COARSE_STEPS // 2] == 0
+    assert (np.diff(grid) >= 0).all()
+    assert lo - 1e-9 <= grid[0]
+    assert grid[-1] <= hi + 1e-9
+
+
+def test_the_grid_reaches_four_logits_beyond_what_the_surrogate_promises() -> None:
+    grid = coarse_grid(latent(first_for(0.5)), TOY.directions["main"], TOY.latent, np.array([0.05, 0.95]))
+    assert (grid[0], grid[-1]) == pytest.approx((-np.log(19) - 4, np.log(19) + 4), abs=1e-4)
+
+
+def test_the_start_takes_the_place_of_the_nearest_probability() -> None:
+    assert place_start(np.array([0.1, 0.5, 0.9]), 0.6, insert=False) == ([0.1, None, 0.9], 1)
+    assert place_start(np.array([0.1, 0.5, 0.9]), 0.99, insert=False) == ([0.1, 0.5, None], 2)
+
+
+def test_the_start_may_instead_be_one_more() -> None:
+    assert place_start(np.array([0.1, 0.5, 0.9]), 0.6, insert=True) == ([0.1, 0.5, None, 0.9], 2)
+    assert place_start(np.array([0.1, 0.5, 0.9]), 0.99, insert=True) == ([0.1, 0.5, 0.9, None], 3)
