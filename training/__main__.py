@@ -1,4 +1,8 @@
-"""`python -m training VERB --config CONFIG`: every step of a run is a verb; `run` does them all."""
+"""`python -m training VERB --config CONFIG`: every step of a run is a verb; `run` does them all.
+
+Every verb goes on where it stopped, with the same command. Heavy imports stay inside the verbs, so that
+`--help` answers at once.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from models.errors import ModelsError
 from training.config import RunConfig, load_config
 from training.errors import TrainingError
 from training.runfolder import RunFolder
@@ -16,11 +21,15 @@ app = typer.Typer(
     help="Makes generator, encoder and direction from a folder of images, measures them, and writes bundles.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
 )
 
 Config = Annotated[Path, typer.Option("--config", help="TOML run config, e.g. training/configs/knee-64.toml.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of all run folders.")]
+Bundles = Annotated[Path, typer.Option("--bundles", help="Store to publish into.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the config and the data, say what would be done, stop.")]
 DEFAULT_RUNS = Path("runs")
+DEFAULT_BUNDLES = Path("models/bundles")
 
 
 def _open(config: Path, runs: Path) -> tuple[RunConfig, RunFolder]:
@@ -28,9 +37,25 @@ def _open(config: Path, runs: Path) -> tuple[RunConfig, RunFolder]:
     return loaded, RunFolder(runs, loaded)
 
 
+@app.command("run")
+def run_command(
+    config: Config, runs: Runs = DEFAULT_RUNS, bundles: Bundles = DEFAULT_BUNDLES, dry_run: DryRun = False
+) -> None:
+    """Do every step, from images to published bundles; run again to resume."""
+    from training.pipeline import plan, run_all
+
+    loaded = load_config(config)
+    if dry_run:
+        for line in plan(loaded, runs):
+            typer.echo(line)
+        return
+    for path in run_all(loaded, RunFolder(runs, loaded), bundles):
+        typer.echo(f"published {path}")
+
+
 @app.command("prepare")
 def prepare_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
-    """Decode the images, check them, and split them by patient."""
+    """Decode the images, check them, and keep them split by patient."""
     from training.prepare import prepare
 
     sets = prepare(*_open(config, runs))
@@ -40,7 +65,7 @@ def prepare_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
 
 @app.command("train-classifier")
 def train_classifier_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
-    """Train the reference classifier f and the domain network; run again to resume."""
+    """Train the reference classifier f and the domain network."""
     from training.prepare import prepare
     from training.train_classifier import train_classifiers
 
@@ -51,7 +76,7 @@ def train_classifier_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
 
 @app.command("train-gan")
 def train_gan_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
-    """Train the generator; run again to resume."""
+    """Train the generator."""
     from training.prepare import prepare
     from training.train_gan import train_gan
 
@@ -59,14 +84,62 @@ def train_gan_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
     train_gan(loaded, run, prepare(loaded, run)["train"])
 
 
+@app.command("train-encoder")
+def train_encoder_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
+    """Train the encoder on pairs that the generator draws."""
+    from training.train_encoder import train_encoder
+
+    train_encoder(*_open(config, runs))
+
+
+@app.command("export")
+def export_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
+    """Write the networks as ONNX, check them against torch, and measure what 8-bit weights cost."""
+    from training.export import export_networks
+
+    for name, value in export_networks(*_open(config, runs)).items():
+        typer.echo(f"{name:18} {value:.5f}")
+
+
+@app.command("fit-direction")
+def fit_direction_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
+    """Ask f about generated images, fit the surrogate, and choose the walk on val."""
+    from training.fit_direction import fit_direction
+
+    for name, value in fit_direction(*_open(config, runs)).items():
+        typer.echo(f"{name:30} {value if isinstance(value, str) else format(value, '.4g')}")
+
+
+@app.command("evaluate")
+def evaluate_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
+    """Measure the candidate bundles on the test split, through the engine that will serve them."""
+    from training.pipeline import evaluate_run
+    from training.publish import figure_row
+
+    for figures in evaluate_run(*_open(config, runs)).values():
+        for name in sorted(figures):
+            typer.echo(figure_row(name, figures[name]))
+
+
+@app.command("publish")
+def publish_command(config: Config, runs: Runs = DEFAULT_RUNS, bundles: Bundles = DEFAULT_BUNDLES) -> None:
+    """Seal the measured candidates as bundles, with report and card."""
+    from training.publish import publish
+
+    for path in publish(*_open(config, runs), bundles):
+        typer.echo(f"published {path}")
+
+
 def main() -> None:
-    """Runs a verb; a TrainingError becomes one clear line and exit code 1, Ctrl-C exit code 130."""
+    """Runs a verb; a known error becomes one clear line and exit code 1, Ctrl-C exit code 130."""
     try:
-        app()
-    except TrainingError as e:
+        app(standalone_mode=False)
+    except (TrainingError, ModelsError) as e:
         typer.echo(f"{e.code}: {e}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except typer.Exit as e:
+        sys.exit(e.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
         typer.echo("stopped; the same command goes on from the last checkpoint", err=True)
         sys.exit(130)
 

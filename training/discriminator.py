@@ -6,6 +6,7 @@ Karras et al. 2018 (equalised learning rate, minibatch standard deviation), 2020
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +27,7 @@ class Conv(nn.Module):
         activation: adds a bias and a leaky ReLU with gain √2; without it the layer is linear and has no bias.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, down: bool = False, activation: bool = True
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, down: bool = False, activation: bool = True) -> None:
         super().__init__()
         self.down, self.kernel, self.activation = down, kernel, activation
         weight = torch.randn(outputs, inputs, kernel, kernel)
@@ -68,7 +67,7 @@ class DiscriminatorBlock(nn.Module):
 def minibatch_std(x: Tensor) -> Tensor:
     """Appends one channel: the standard deviation within groups of the batch, averaged over channels and pixels.
 
-    [N, C, H, W] → [N, C+1, H, W], float32. Groups hold up to four images; N must be a multiple of the group or below it.
+    [N, C, H, W] → [N, C+1, H, W], float32. Groups hold up to four images; N is a multiple of the group.
     """
     n, c, h, w = x.shape
     group = min(MBSTD_GROUP, n)
@@ -91,7 +90,7 @@ class Discriminator(nn.Module):
         resolutions = [2**k for k in range(size_px.bit_length() - 1, 2, -1)]
         channels = [channels_at(r, channel_base, channel_max) for r in [*resolutions, 4]]
         self.from_rgb = Conv(image_channels, channels[0], 1)
-        self.blocks = nn.ModuleList(DiscriminatorBlock(i, o) for i, o in zip(channels, channels[1:], strict=False))
+        self.blocks = nn.ModuleList(DiscriminatorBlock(i, o) for i, o in pairwise(channels))
         last = channels[-1]
         self.conv = Conv(last + 1, last, 3)
         self.dense = Dense(last * 16, last, activation=True)

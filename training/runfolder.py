@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from training.config import RunConfig
 from training.errors import CheckpointForeign, StepMissing
+
+QUIET_INTERVAL_S = 60.0  # between lines of progress where there is no terminal
+PAUSE_S = 1800.0  # a longer gap between two lines of the log is a pause, not work
 
 
 class RunFolder:
@@ -75,6 +80,17 @@ class RunFolder:
         with self.file("log.jsonl").open("a") as f:
             f.write(json.dumps({"step": step, "time": round(time.time(), 1), **values}) + "\n")
 
+    def hours(self, *steps: str) -> float:
+        """Hours of work on these steps so far, by the log; pauses of over half an hour are not work."""
+        path = self.path / "log.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        total = 0.0
+        for step in steps:
+            times = [line["time"] for line in lines if line["step"] == step]
+            gaps = (later - earlier for earlier, later in pairwise(times))
+            total += sum(gap for gap in gaps if gap < PAUSE_S)
+        return total / 3600
+
     def board(self, step: str) -> SummaryWriter:
         """A TensorBoard writer for one step of the run."""
         return SummaryWriter(str(self.path / "tensorboard" / step))
@@ -94,8 +110,12 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def progress(title: str, total: int, done: int = 0, unit: str = "images") -> Iterator[Any]:
-    """A bar with what is done, the rate and the time left; yields `advance(n, note)`."""
+def progress(title: str, total: int, done: int = 0, unit: str = "images") -> Iterator[Callable[..., None]]:
+    """A bar with what is done, the rate and the time left; a line a minute where there is no terminal.
+
+    Yields:
+        `advance(n, note="")`, to be called after every batch.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -104,14 +124,21 @@ def progress(title: str, total: int, done: int = 0, unit: str = "images") -> Ite
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns) as bar:
+    with Progress(*columns, disable=not Console().is_terminal) as bar:
         task = bar.add_task(title, total=total, completed=done, rate="…", note="")
-        started, seen = time.monotonic(), 0
+        started = spoken = time.monotonic()
+        seen, last_note = 0, ""
 
         def advance(n: int, note: str = "") -> None:
-            nonlocal seen
-            seen += n
-            rate = seen / max(time.monotonic() - started, 1e-9)
-            bar.update(task, advance=n, rate=f"{rate:.0f}/s", **({"note": note} if note else {}))
+            nonlocal seen, spoken, last_note
+            seen, last_note = seen + n, note or last_note
+            now = time.monotonic()
+            rate = seen / max(now - started, 1e-9)
+            bar.update(task, advance=n, rate=f"{rate:.0f}/s", note=last_note)
+            if bar.disable and now - spoken >= QUIET_INTERVAL_S:
+                spoken = now
+                left_min = (total - done - seen) / max(rate, 1e-9) / 60
+                text = f"{title}: {done + seen}/{total} {unit}, {rate:.1f}/s, {left_min:.0f} min left {last_note}"
+                print(text, flush=True)
 
         yield advance

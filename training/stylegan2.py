@@ -4,8 +4,8 @@ Written from the papers in plain PyTorch. Parameter names and shapes are those o
 weights load without a translation table. Demodulation scales activations around an ordinary convolution: one code path
 for training and export, and no batch size frozen into a graph.
 
-Letters: N batch, D latent size, L number of style inputs, C channels, H and W pixels. Lives elsewhere: the discriminator,
-losses, augmentation, and everything that trains.
+Letters: N batch, D latent size, L number of style inputs, C channels, H and W pixels. Lives elsewhere: the
+discriminator, losses, augmentation, and everything that trains.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ def blur(x: Tensor, padding: tuple[int, int], *, gain: float = 1.0, stride: int 
     """
     channels = x.shape[1]
     taps = torch.tensor(BLUR_TAPS, dtype=x.dtype, device=x.device) * (math.sqrt(gain) / sum(BLUR_TAPS))
-    x = F.pad(x, (*padding, *padding))
-    x = F.conv2d(x, taps.view(1, 1, 4, 1).expand(channels, 1, 4, 1), groups=channels)[:, :, ::stride]
-    return F.conv2d(x, taps.view(1, 1, 1, 4).expand(channels, 1, 1, 4), groups=channels)[:, :, :, ::stride]
+    y = F.conv2d(F.pad(x, (*padding, *padding)), taps.view(1, 1, 4, 1).expand(channels, 1, 4, 1), groups=channels)
+    y = y if stride == 1 else y[:, :, ::stride]
+    y = F.conv2d(y, taps.view(1, 1, 1, 4).expand(channels, 1, 1, 4), groups=channels)
+    return y if stride == 1 else y[:, :, :, ::stride]
 
 
 def upsample(x: Tensor) -> Tensor:

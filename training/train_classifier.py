@@ -78,10 +78,8 @@ def probabilities(network: ResNet, images: np.ndarray, batch: int = 256) -> np.n
     """Softmax outputs: uint8 [N, C, S, S] → float32 [N, K]."""
     network.eval()
     device = next(network.parameters()).device
-    parts = []
-    for part in torch.from_numpy(images).split(batch):
-        parts.append(network(part.to(device).float() / 127.5 - 1).softmax(dim=1).cpu())
-    return torch.cat(parts).numpy()
+    parts = torch.from_numpy(images).split(batch)
+    return torch.cat([network(x.to(device).float() / 127.5 - 1).softmax(dim=1).cpu() for x in parts]).numpy()
 
 
 def target_auc(config: RunConfig, network: ResNet, images: ImageSet) -> float:
@@ -109,7 +107,12 @@ def train_one(config: RunConfig, run: RunFolder, recipe: Recipe, train: ImageSet
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, c.lr, total_steps=recipe.passes * steps, pct_start=0.15)
     done, best, best_auc = 0, average.state_dict(), 0.0
     if (state := run.load(recipe.name)) is not None:
-        for part, name in ((network, "network"), (average, "average"), (optimiser, "optimiser"), (schedule, "schedule")):
+        for part, name in (
+            (network, "network"),
+            (average, "average"),
+            (optimiser, "optimiser"),
+            (schedule, "schedule"),
+        ):
             part.load_state_dict(state[name])
         done, best, best_auc = state["passes"], state["best"], state["best_auc"]
         set_rng_state(state["rng"])
@@ -119,7 +122,9 @@ def train_one(config: RunConfig, run: RunFolder, recipe: Recipe, train: ImageSet
             network.train()
             for index in torch.randperm(len(train)).split(c.batch):
                 x = images[index].to(device).float() / 127.5 - 1
-                loss = supervise(network, jitter(x, mirror=config.data.mirror), labels[index].to(device), c.label_smoothing)
+                loss = supervise(
+                    network, jitter(x, mirror=config.data.mirror), labels[index].to(device), c.label_smoothing
+                )
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()

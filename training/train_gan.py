@@ -72,9 +72,9 @@ class Trainer:
         """New networks and optimisers, corrected for lazy regularisation (Karras et al. 2020a, appendix B)."""
         gan, data = config.gan, config.data
         G = build_generator(gan, data.size_px, data.channels).to(device)
-        D = Discriminator(
-            data.size_px, data.channels, channel_base=gan.channel_base, channel_max=gan.channel_max
-        ).to(device)
+        D = Discriminator(data.size_px, data.channels, channel_base=gan.channel_base, channel_max=gan.channel_max).to(
+            device
+        )
         return cls(
             gan,
             data.mirror,
@@ -243,7 +243,9 @@ def refuse_collapse(images: Tensor) -> float:
         raise RunCollapsed("the generator's pixels are not finite: lower lr, or raise r1_gamma")
     spread = float((images - images.roll(1, 0)).abs().mean()) / 2
     if spread < COLLAPSE_SPREAD:
-        raise RunCollapsed(f"all samples look alike (mean distance {spread:.4f} of the range): raise r1_gamma or lower lr")
+        raise RunCollapsed(
+            f"all samples look alike (mean distance {spread:.4f} of the range): raise r1_gamma or lower lr"
+        )
     return spread
 
 

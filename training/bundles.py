@@ -1,0 +1,174 @@
+"""Puts a run's networks, latents and directions together as the two bundles that a worker serves."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from models.bundle import write_bundle
+from models.manifest import ClassifierManifest, Metric, Provenance, SpaceManifest, SpaceRef, Target, Walk
+from models.pixels import encode_png, to_float, to_uint8
+from models.traversal import logit
+from training.config import RunConfig
+from training.data import image_spec
+from training.device import describe_device
+from training.onnx_networks import Network, open_network
+from training.prepare import load_split
+from training.runfolder import RunFolder
+
+GOLDEN_PAIRS = 4
+GOLDEN_SEED = 4
+GOLDEN_TOLERANCE_SPACE = 0.02  # of [-1, 1] and of a standard deviation of w: room for other processors, not for faults
+GOLDEN_TOLERANCE_CLASSIFIER = 0.005  # of probabilities
+SAMPLE_PSI = 0.7
+SAMPLE_DRAWS = 256
+SAMPLE_PROBABILITY = 0.2
+SPACE_STEPS = ("gan", "encoder")
+
+Metrics = dict[str, Metric]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One named direction as a bundle stores it: α [D], β, step [D], and which walk the step is."""
+
+    alpha: np.ndarray
+    beta: float
+    step: np.ndarray
+    walk: Walk
+
+
+def open_networks(run: RunFolder) -> dict[str, Network]:
+    """The exported networks of a run as functions; StepMissing before `export`."""
+    names = ("mapping", "generator", "encoder", "classifier")
+    return {name: open_network(run.need("onnx", f"{name}.onnx", verb="export")) for name in names}
+
+
+def draw_latents(mapping: Network, n: int, latent_size: int, seed: int) -> np.ndarray:
+    """n fresh w at ψ = 1, float32 [n, D], the same for the same seed."""
+    return mapping(np.random.default_rng(seed).standard_normal((n, latent_size)).astype(np.float32))
+
+
+def ask_classifier(networks: dict[str, Network], config: RunConfig, w: np.ndarray) -> np.ndarray:
+    """f's probability of the target on the delivered pixels of G(w): w [N, D] → float64 [N]."""
+    answers = networks["classifier"](to_float(to_uint8(networks["generator"](w))))
+    return answers[:, list(config.classifier.target_classes)].sum(axis=1, dtype=np.float64)
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    """Arrays as the bytes of an npz file."""
+    buffer = BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def write_space(root: Path, config: RunConfig, run: RunFolder, metrics: Metrics, extra: dict[str, bytes]) -> Path:
+    """Writes the run's space below a bundle root.
+
+    Args:
+        root: of the store.
+        metrics: for the manifest; empty for a candidate.
+        extra: further files: report and card.
+    """
+    networks = open_networks(run)
+    w = draw_latents(networks["mapping"], GOLDEN_PAIRS, config.gan.latent_size, GOLDEN_SEED)
+    x = networks["generator"](w)
+    images = to_uint8(x)
+    golden = npz(w=w, x=x, images=images, encoded=networks["encoder"](to_float(images)))
+    files: dict[str, bytes | Path] = {
+        name: run.need("onnx", name, verb="export") for name in ("mapping.onnx", "generator.onnx", "encoder.onnx")
+    }
+    manifest = SpaceManifest(
+        id=config.space.id,
+        version=config.version,
+        title=config.space.title,
+        image=image_spec(config.data),
+        latent_size=config.gan.latent_size,
+        golden_tolerance=GOLDEN_TOLERANCE_SPACE,
+        metrics=metrics,
+        provenance=provenance(config, run),
+    )
+    latent = run.need("direction", "latent.npz", verb="fit-direction")
+    sample = encode_png(sample_image(networks, config))
+    return write_bundle(
+        root, manifest, {**files, "latent.npz": latent, "golden.npz": golden, "sample.png": sample, **extra}
+    )
+
+
+def write_classifier(
+    root: Path,
+    config: RunConfig,
+    run: RunFolder,
+    directions: dict[str, Direction],
+    metrics: Metrics,
+    extra: dict[str, bytes],
+) -> Path:
+    """Writes the run's classifier with its directions below a bundle root; arguments as in `write_space`."""
+    networks, c = open_networks(run), config.classifier
+    w = draw_latents(networks["mapping"], GOLDEN_PAIRS, config.gan.latent_size, GOLDEN_SEED)
+    images = to_uint8(networks["generator"](w))
+    golden = npz(images=images, probabilities=networks["classifier"](to_float(images)))
+    arrays = {}
+    for name, d in directions.items():
+        arrays |= {f"{name}.alpha": d.alpha, f"{name}.beta": np.float64(d.beta), f"{name}.step": d.step}
+    manifest = ClassifierManifest(
+        id=c.id,
+        version=config.version,
+        title=c.title,
+        space=SpaceRef(id=config.space.id, version=config.version),
+        classes=config.data.classes,
+        target=Target(name=c.target, classes=c.target_classes),
+        threshold=c.threshold,
+        directions=tuple(directions),
+        walk={name: d.walk for name, d in directions.items()},
+        golden_tolerance=GOLDEN_TOLERANCE_CLASSIFIER,
+        metrics=metrics,
+        provenance=provenance(config, run),
+    )
+    network = run.need("onnx", "classifier.onnx", verb="export")
+    files = {"classifier.onnx": network, "direction.npz": npz(**arrays), "golden.npz": golden, **extra}
+    return write_bundle(root, manifest, files)
+
+
+def provenance(config: RunConfig, run: RunFolder) -> Provenance:
+    """Where the bundles come from, in the manifest's words."""
+    data = config.data
+    gan = run.load("gan")
+    return Provenance(
+        dataset=data.dataset,
+        licence=data.licence,
+        attribution=data.attribution,
+        images=len(load_split(run, "train")),
+        kimg=None if gan is None else gan["images_seen"] / 1000,
+        config_sha256=config.sha256,
+        code_version=version("contrafact"),
+        hardware=describe_device(),
+        hours=round(run.hours("classifier", "domain", *SPACE_STEPS), 2),
+        intended_use=config.space.intended_use,
+    )
+
+
+def sample_image(networks: dict[str, Network], config: RunConfig) -> np.ndarray:
+    """A synthetic image for demonstrations, uint8 [C, S, S]: drawn at ψ = 0.7, f's answer a clear but not a flat no.
+
+    The encoder must also see it as f does, so that the demonstration starts where the image stands.
+    """
+    w = draw_latents(networks["mapping"], SAMPLE_DRAWS, config.gan.latent_size, seed=11)
+    centre = draw_latents(networks["mapping"], 10_000, config.gan.latent_size, seed=12).mean(axis=0)
+    w = centre + SAMPLE_PSI * (w - centre)
+    images = to_uint8(networks["generator"](w))
+    wished = logit(SAMPLE_PROBABILITY)
+    seen = logit(ask_classifier(networks, config, w))
+    again = logit(ask_classifier(networks, config, networks["encoder"](to_float(images))))
+    best: np.ndarray = images[np.argmin(np.abs(seen - wished) + np.abs(again - wished))]
+    return best
+
+
+def clear_store(root: Path) -> None:
+    """Removes a run's own store of candidates."""
+    shutil.rmtree(root, ignore_errors=True)

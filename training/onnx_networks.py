@@ -1,0 +1,68 @@
+"""Torch networks as ONNX graphs, and ONNX graphs as plain functions of numpy arrays."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+OPSET = 20
+BATCH = 64
+
+Network = Callable[[np.ndarray], np.ndarray]
+
+
+def to_onnx(module: nn.Module, example: Tensor, input_name: str, output_name: str) -> onnx.ModelProto:
+    """Traces a module into an ONNX graph whose batch size is free.
+
+    Args:
+        module: in evaluation mode, on the CPU.
+        example: an input, [2 or more, …].
+        input_name, output_name: names in the graph.
+    """
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of operators of packages that are not there
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            (example,),
+            input_names=[input_name],
+            output_names=[output_name],
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    for node in model.graph.node:  # the tracer's remarks name files of the machine that made the graph
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        del value.metadata_props[:]
+    del model.graph.metadata_props[:], model.metadata_props[:]
+    return model
+
+
+def open_network(model: onnx.ModelProto | Path) -> Network:
+    """An ONNX graph with one input and one output as a function, run on all cores in batches of 64."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+    source = str(model) if isinstance(model, Path) else model.SerializeToString()
+    session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def call(x: np.ndarray) -> np.ndarray:
+        parts = [session.run(None, {name: x[i : i + BATCH]})[0] for i in range(0, len(x), BATCH)]
+        return np.concatenate(parts)
+
+    return call

@@ -1,0 +1,68 @@
+"""All steps of a run in order. Each goes on where it stopped; what is done already is not done again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from training.bundles import Metrics
+from training.config import RunConfig
+from training.errors import DataError
+from training.evaluate import evaluate
+from training.export import NETWORKS, export_networks
+from training.fit_direction import candidates, fit_direction
+from training.prepare import load_split, prepare
+from training.publish import measured_notes, publish, save_report
+from training.runfolder import RunFolder
+from training.train_classifier import train_classifiers
+from training.train_encoder import train_encoder
+from training.train_gan import train_gan
+
+
+def run_all(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Path]:
+    """Images in, two published bundles out; returns their folders.
+
+    Raises:
+        TrainingError: any step's own.
+        BundleExists: this version has been published already.
+    """
+    sets = prepare(config, run)
+    train_classifiers(config, run, sets["train"], sets["val"])
+    train_gan(config, run, sets["train"])
+    train_encoder(config, run)
+    if not all((run.path / "onnx" / f"{name}.onnx").exists() for name in NETWORKS):
+        export_networks(config, run)
+    if not (run.path / "direction" / "choice.json").exists():
+        fit_direction(config, run)
+    if not (run.path / "report.json").exists():
+        evaluate_run(config, run)
+    return publish(config, run, bundles)
+
+
+def evaluate_run(config: RunConfig, run: RunFolder) -> dict[str, Metrics]:
+    """Measures the run's candidates on its test split and keeps the figures as `report.json` in the run folder."""
+    figures = evaluate(config, run, candidates(run), load_split(run, "test"))
+    save_report(run, figures, measured_notes(config, run))
+    return figures
+
+
+def plan(config: RunConfig, runs: Path) -> list[str]:
+    """What `run` would do, a line a step, without writing anything.
+
+    Raises:
+        DataError: an image source or its labels are missing.
+    """
+    folder, data, f, gan = runs / config.name, config.data, config.classifier, config.gan
+    for source in data.sources:
+        for part in (source.images, source.labels):
+            if not (data.root / part).exists():
+                raise DataError(f"{data.root / part} does not exist")
+    done = "exists; its steps resume" if folder.exists() else "will be made"
+    return [
+        f"run folder       {folder} ({done})",
+        f"data             {len(data.sources)} sources, {data.size_px} px, {data.channels} channel(s)",
+        f"classifier       {f.passes} passes, then the domain network {f.domain_passes}",
+        f"generator        {gan.total_kimg:g} thousand images in batches of {gan.batch}, {gan.dtype}",
+        f"encoder          {config.encoder.total_kimg:g} thousand generated images",
+        f"direction        {config.direction.samples:,} questions to f, {len(config.direction.blends)} walks on val",
+        f"bundles          spaces/{config.space.id}/{config.version}, classifiers/{f.id}/{config.version}",
+    ]

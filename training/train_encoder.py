@@ -1,0 +1,125 @@
+"""Trains the encoder, stage A: fresh w, its image G(w), squared error on standardised w. Run again to resume."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.config import RunConfig
+from training.device import choose_device, rng_state, set_rng_state
+from training.encoder import Encoder, latent_statistics, sample_w
+from training.pictures import save_grid
+from training.prepare import load_split
+from training.runfolder import RunFolder, progress
+from training.stylegan2 import Generator
+from training.train_gan import build_generator
+
+WARMUP_SHARE = 0.05
+HELD_OUT = 512
+GRID_ROWS = 32
+
+
+def load_generator(config: RunConfig, run: RunFolder) -> Generator:
+    """The averaged generator of the run, ready to evaluate; StepMissing before `train-gan`."""
+    run.need("checkpoints", "gan.pt", verb="train-gan")
+    state = run.load("gan")
+    assert state is not None
+    G = build_generator(config.gan, config.data.size_px, config.data.channels)
+    G.load_state_dict(state["G_ema"])
+    return G.eval().requires_grad_(False).to(choose_device())
+
+
+def load_encoder(config: RunConfig, run: RunFolder) -> Encoder:
+    """The trained encoder, ready to evaluate; StepMissing before `train-encoder`."""
+    run.need("checkpoints", "encoder.pt", verb="train-encoder")
+    state = run.load("encoder")
+    assert state is not None
+    nought = torch.zeros(config.gan.latent_size)
+    encoder = Encoder(config.encoder, config.data.channels, nought, nought)
+    encoder.load_state_dict(state["encoder"])
+    return encoder.eval().to(choose_device())
+
+
+def learning_rate(share: float, peak: float) -> float:
+    """Linear warm-up, then cosine to nought; `share` of the run is done, 0 to 1."""
+    if share < WARMUP_SHARE:
+        return peak * share / WARMUP_SHARE
+    return peak * 0.5 * (1 + math.cos(math.pi * (share - WARMUP_SHARE) / (1 - WARMUP_SHARE)))
+
+
+def synthetic_batch(G: Generator, n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Fresh pairs at ψ = 1: images float32 [n, C, S, S] as delivered (8-bit steps), and their w [n, D]."""
+    with torch.no_grad():
+        w = G.mapping(torch.randn(n, G.mapping.latent_size, device=next(G.parameters()).device))
+        x = G.synthesis(w, noise="random", dtype=dtype).clamp(-1, 1)
+        return ((x + 1) * 127.5).round() / 127.5 - 1, w
+
+
+def train_encoder(config: RunConfig, run: RunFolder) -> None:
+    """Trains until `total_kimg`; leaves `checkpoints/encoder.pt` and a picture of reconstructions of val images."""
+    device = choose_device()
+    torch.manual_seed(config.seed + 2000)
+    c = config.encoder
+    dtype = torch.bfloat16 if c.dtype == "bfloat16" else torch.float32
+    G = load_generator(config, run)
+    mean, covariance = latent_statistics(G.mapping, config.gan.latent_size)
+    encoder = Encoder(c, config.data.channels, mean.float(), covariance.diagonal().sqrt().float()).to(device)
+    encoder.network.to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(encoder.parameters(), lr=c.lr, weight_decay=c.weight_decay)
+    seen = saved = 0
+    if (state := run.load("encoder")) is not None:
+        encoder.load_state_dict(state["encoder"])
+        optimiser.load_state_dict(state["optimiser"])
+        seen = saved = state["images"]
+        set_rng_state(state["rng"])
+    total = math.ceil(c.total_kimg * 1000)
+    with progress("encoder", total, seen) as advance:
+        while seen < total:
+            encoder.train()
+            x, w = synthetic_batch(G, c.batch, dtype)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(seen / total, c.lr)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+                code = encoder.standardised(x.contiguous(memory_format=torch.channels_last))
+            loss = (code.float() - (w - encoder.mean) / encoder.std).square().mean()
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            seen += c.batch
+            advance(c.batch, f"error {float(loss.detach()):.3f}")
+            if seen - saved >= c.checkpoint_kimg * 1000 or seen >= total:
+                saved = seen
+                run.save("encoder", _state(encoder, optimiser, seen))
+                run.log("encoder", images=seen, loss=float(loss.detach()), held_out=held_out_error(G, encoder))
+                save_reconstructions(run, G, encoder)
+
+
+def _state(encoder: Encoder, optimiser: torch.optim.Optimizer, seen: int) -> dict[str, Any]:
+    return {
+        "encoder": encoder.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "images": seen,
+        "rng": rng_state(),
+    }
+
+
+@torch.no_grad()
+def held_out_error(G: Generator, encoder: Encoder) -> float:
+    """Mean squared error on standardised w of images never trained on; 1 is as good as guessing the mean."""
+    encoder.eval()
+    w = sample_w(G.mapping, G.mapping.latent_size, HELD_OUT, seed=99).to(encoder.mean.device)
+    code = torch.cat([encoder.standardised(G.synthesis(part).clamp(-1, 1)) for part in w.split(64)])
+    return float((code - (w - encoder.mean) / encoder.std).square().mean())
+
+
+@torch.no_grad()
+def save_reconstructions(run: RunFolder, G: Generator, encoder: Encoder) -> None:
+    """Val images, each beside G(E(x)), as `reconstructions.png` in the run folder."""
+    encoder.eval()
+    images = load_split(run, "val").images[:GRID_ROWS]
+    x = (torch.from_numpy(images).float() / 127.5 - 1).to(encoder.mean.device)
+    pairs = torch.stack([x, G.synthesis(encoder(x))], dim=1).flatten(0, 1)
+    save_grid(pairs.cpu(), run.file("reconstructions.png"))
