@@ -72,9 +72,14 @@ def _socket_options(settings: Settings) -> dict[str, Any]:
 # --- Talking to it -------------------------------------------------------------------------------------------------
 
 
-def redis_client(settings: Settings) -> Redis:
-    """A connection pool for the job store (bytes in, bytes out) that outlasts a restart of the broker by seconds."""
-    retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=8)
+def redis_client(settings: Settings, retries: int = 3) -> Redis:
+    """A connection pool for the job store (bytes in, bytes out).
+
+    Args:
+        settings: Which broker.
+        retries: How often a call is tried again before it raises: 3 take a third of a second, each above 5 one more.
+    """
+    retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=retries)
     errors: list[type[Exception]] = [ConnectionError, TimeoutError]
     return Redis.from_url(redis_url(settings), retry=retry, retry_on_error=errors, **_socket_options(settings))
 
@@ -95,8 +100,7 @@ def make_celery(settings: Settings) -> Celery:
         task_time_limit=settings.JOB_TIME_LIMIT_S,
         task_soft_time_limit=settings.JOB_SOFT_TIME_LIMIT_S,
         worker_prefetch_multiplier=1,
-        worker_concurrency=1,
-        worker_hijack_root_logger=False,
+        worker_proc_alive_timeout=600,  # a child is up when its golden pairs are replayed, not before
         broker_connection_retry_on_startup=True,
         broker_transport_options={
             **_socket_options(settings),

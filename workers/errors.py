@@ -11,11 +11,10 @@
 Errors of the models room (`undecodable-image`, `bundle-damaged` …) keep their codes. What HTTP makes of a code is the
 app's.
 """
-# ruff: noqa: N818 - the names say what happened; "Error" stands on the base.
 
 from typing import ClassVar
 
-from models.errors import BundleError, ModelsError, UndecodableImage
+from models.errors import BundleError, UndecodableImage
 from workers.jobs import JobError
 
 
@@ -78,12 +77,7 @@ def job_error(failure: BaseException) -> JobError:
     if isinstance(failure, BundleError):
         detail = "The files that this explanation needs are not as they were exported; another version may serve."
         return JobError(code=failure.code, title="The classifier's or its space's files cannot be used", detail=detail)
-    if isinstance(failure, ModelsError):
-        return _plain(Internal(), failure.code)
     if isinstance(failure, MemoryError):
-        return _plain(OutOfMemory())
-    return _plain(failure if isinstance(failure, WorkerError) else Internal())
-
-
-def _plain(error: WorkerError, code: str | None = None) -> JobError:
-    return JobError(code=code or error.code, title=error.title, detail=str(error))
+        failure = OutOfMemory()
+    error = failure if isinstance(failure, WorkerError) else Internal()
+    return JobError(code=error.code, title=error.title, detail=str(error))

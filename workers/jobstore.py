@@ -79,8 +79,8 @@ class JobStore:
 
     # --- Working: every write names the attempt's token --------------------------------------------------------
 
-    def start(self, job_id: str, max_attempts: int) -> int | None:
-        """Begin the next attempt and return its token.
+    def start(self, job_id: str, max_attempts: int) -> JobRecord | None:
+        """Begin the next attempt and return its record, whose `attempts` is the token of this attempt.
 
         Returns None, and nothing is to be done, if the job is unknown or over, or if its attempts are used up: then it
         fails here as `worker-lost`, for every earlier attempt ended without a word.
@@ -92,7 +92,7 @@ class JobStore:
             return record.started(self._clock())
 
         record = self._change(job_id, change, lambda pipe: pipe.zrem(WAITING, job_id))
-        return record.attempts if record and record.status == "running" else None
+        return record if record and record.status == "running" else None
 
     def progress(self, job_id: str, token: int, progress: Progress) -> bool:
         """Tell how far the attempt is. False: the attempt has been replaced or the job is gone; stop working."""
@@ -102,7 +102,7 @@ class JobStore:
         """Write a job's result, all of it at once and only once.
 
         Args:
-            token: What `start` returned.
+            token: `attempts` of the record that `start` returned.
             frames: The delivered frames as PNG, in the report's order.
             strip: The rendered strip as PNG.
 

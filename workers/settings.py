@@ -6,9 +6,9 @@ Every field is the environment variable of the same name. Nothing else in the se
 import os
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.store import DEFAULT_BUNDLES
@@ -50,3 +50,10 @@ class Settings(BaseSettings):
     MAX_UPLOAD_BYTES: PositiveInt = 32 * 1024 * 1024
     MAX_PIXELS: PositiveInt = 64_000_000
     RUN_DIR: Path = Field(default_factory=default_run_dir)
+
+    @model_validator(mode="after")
+    def _is_told_before_it_is_killed(self) -> Self:
+        soft, hard = self.JOB_SOFT_TIME_LIMIT_S, self.JOB_TIME_LIMIT_S
+        if soft >= hard:
+            raise ValueError(f"JOB_SOFT_TIME_LIMIT_S={soft} must be below JOB_TIME_LIMIT_S={hard}")
+        return self

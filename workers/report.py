@@ -1,0 +1,76 @@
+"""From an explanation to its report. Pure: every figure is already there, here it gets its name."""
+
+import hashlib
+from collections.abc import Mapping
+from importlib.metadata import version
+
+from models.pixels import DecodedImage
+from workers import jobs
+from workers.explain import Explanation, Flip, Frame
+from workers.networks import Networks
+
+
+def make_report(
+    explanation: Explanation, networks: Networks, decoded: DecodedImage, upload: bytes, timing_ms: Mapping[str, float]
+) -> jobs.Report:
+    """Everything a client is told about an explanation.
+
+    Args:
+        explanation: What was found.
+        networks: What it was found with.
+        decoded: The upload as it was decoded.
+        upload: The bytes that were sent.
+        timing_ms: `queued`, `decode`, `render` and `total`, to stand beside the explanation's own.
+    """
+    start = explanation.frames[explanation.start_index]
+    return jobs.Report(
+        mode="generated",
+        target_class=explanation.target,
+        threshold=explanation.threshold,
+        input=jobs.InputReport(
+            probability=explanation.input_probability,
+            decision=explanation.input_decision,
+            sha256=hashlib.sha256(upload).hexdigest(),
+            rows=decoded.rows,
+            columns=decoded.columns,
+            kind=decoded.kind,
+        ),
+        reconstruction=jobs.ReconstructionReport(**vars(explanation.reconstruction)),
+        start=jobs.StartReport(frame=start.index, probability=start.probability, lambda_=start.lambda_),
+        frames=tuple(_frame(frame) for frame in explanation.frames),
+        flip=_flip(explanation.flip),
+        provenance=_provenance(networks, explanation.direction),
+        timing_ms=jobs.TimingMs(**{name: round(ms, 2) for name, ms in {**explanation.timing_ms, **timing_ms}.items()}),
+    )
+
+
+def _frame(frame: Frame) -> jobs.FrameReport:
+    return jobs.FrameReport(
+        index=frame.index,
+        lambda_=frame.lambda_,
+        asked=frame.asked,
+        probability=frame.probability,
+        surrogate_probability=frame.surrogate_probability,
+        reached=frame.reached,
+    )
+
+
+def _flip(flip: Flip) -> jobs.FlipReport:
+    return jobs.FlipReport(
+        reached=flip.reached,
+        lambda_=flip.lambda_,
+        probability=flip.probability,
+        frame=flip.frame,
+        changed_pixels=flip.changed_pixels,
+    )
+
+
+def _provenance(networks: Networks, direction: str) -> jobs.Provenance:
+    space, classifier = networks.space, networks.classifier
+    return jobs.Provenance(
+        space=jobs.SpaceProvenance(id=space.manifest.id, version=space.manifest.version, sha256=space.sha256),
+        classifier=jobs.ClassifierProvenance(sha256=classifier.sha256),
+        direction=jobs.DirectionProvenance(name=direction, sha256=classifier.manifest.files["direction.npz"].sha256),
+        runtime=networks.runtime,
+        software=f"contrafact {version('contrafact')}",
+    )
