@@ -25,6 +25,7 @@ BROKER_ERRORS: tuple[type[Exception], ...] = (RedisError, OperationalError)
 
 _PRIORITY_SEPARATOR = "\x06\x16"
 _PRIORITIES = (0, 3, 6, 9)
+_PUBLISH_RETRIES = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.1}
 
 
 # --- Which broker --------------------------------------------------------------------------------------------------
@@ -107,6 +108,7 @@ def make_celery(settings: Settings) -> Celery:
             "visibility_timeout": 3 * settings.JOB_TIME_LIMIT_S,
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,
+            **_PUBLISH_RETRIES,
         },
     )
     return app

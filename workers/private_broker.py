@@ -23,6 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from workers.errors import BrokerMissing
 
@@ -145,7 +147,8 @@ def _wait_until_gone(run_dir: Path, pid: int) -> None:
 def _process_id(run_dir: Path) -> int | None:
     """The process id of the server that answers in `run_dir`, or None."""
     try:
-        with Redis(unix_socket_path=str(socket_path(run_dir)), socket_timeout=5) as client:
+        once = Retry(NoBackoff(), retries=0)
+        with Redis(unix_socket_path=str(socket_path(run_dir)), socket_timeout=5, retry=once) as client:
             client.ping()
             return int(client.info("server")["process_id"])
     except RedisError:

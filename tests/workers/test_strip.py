@@ -1,0 +1,168 @@
+"""The strip shows every frame's exact picture in even spacing, tells the flip without colour, and says what is true."""
+
+from io import BytesIO
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image, ImageColor
+
+from tests.toys import classifier_manifest
+from tests.workers.examples import an_explanation
+from workers.explain import Explanation
+from workers.strip import ACCENT, MOST_PER_ROW, MOTTO, Pen, Sheet, _font, _percent, _plain_percent, _story, render_strip
+
+CLASSIFIER = classifier_manifest()
+RISING = [0.05, 0.16, 0.29, 0.4, 0.53, 0.7, 0.95]
+
+
+def draw(explanation: Explanation) -> np.ndarray:
+    """The strip as uint8 [H, W, 3]."""
+    png = render_strip(explanation, explanation.frames[0].pixels, CLASSIFIER)
+    with Image.open(BytesIO(png), formats=["PNG"]) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def sheet(explanation: Explanation) -> Sheet:
+    size = explanation.frames[0].pixels.shape[-1]
+    return Sheet(side={16: 176, 64: 192, 128: 256, 512: 256}[size], frames=len(explanation.frames))
+
+
+def outline_colour(picture: np.ndarray, explanation: Explanation, index: int) -> tuple[int, ...]:
+    """The pixel two to the left of a frame's image, where a thick outline is."""
+    x, y = sheet(explanation).corner(index)
+    return tuple(picture[y + 20, x - 2])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [16, 64, 128, 512])
+def test_every_frame_is_shown_where_the_sheet_says(size: int, channels: int) -> None:
+    explanation = an_explanation(RISING, size=size, channels=channels)
+    picture, where = draw(explanation), sheet(explanation)
+    for frame in explanation.frames:
+        x, y = where.corner(frame.index)
+        shown = picture[y : y + where.side, x : x + where.side]
+        assert (shown == frame.pixels[0, 0, 0]).all()
+
+
+@pytest.mark.parametrize("frames", [1, 3, 9, 11, 12, 13, 22, 33, 34])
+def test_frames_stand_evenly_within_the_sheet(frames: int) -> None:
+    where = Sheet(side=192, frames=frames)
+    corners = [where.corner(index) for index in range(frames)]
+    assert where.columns <= MOST_PER_ROW
+    assert len(set(corners)) == frames
+    assert {b[0] - a[0] for a, b in pairwise(corners) if a[1] == b[1]} <= {where.side + where.px(14)}
+    assert max(x for x, _ in corners) + where.side < where.width
+    assert max(y for _, y in corners) + where.side < where.height
+    assert frames - where.columns * (where.rows - 1) > 0
+
+
+def test_the_input_is_set_apart() -> None:
+    where = Sheet(side=192, frames=9)
+    first, second = where.corner(0)[0], where.corner(1)[0]
+    assert first - where.input_corner[0] > 1.15 * (second - first)
+
+
+def test_the_same_explanation_gives_the_same_bytes() -> None:
+    explanation = an_explanation(RISING, flip=4)
+    assert np.array_equal(draw(explanation), draw(explanation))
+
+
+def test_the_flip_alone_wears_the_accent() -> None:
+    explanation = an_explanation(RISING, start=2, flip=4)
+    picture = draw(explanation)
+    accent = ImageColor.getrgb(ACCENT)
+    assert [outline_colour(picture, explanation, i) == accent for i in range(7)] == [i == 4 for i in range(7)]
+
+
+def test_without_a_flip_nothing_wears_the_accent() -> None:
+    picture = draw(an_explanation(RISING[:3]))
+    assert not (picture == np.array(ImageColor.getrgb(ACCENT))).all(axis=-1).any()
+
+
+def test_in_grey_the_flip_still_stands_out_from_the_ground_and_the_start() -> None:
+    explanation = an_explanation(RISING, start=2, flip=4)
+    grey = np.asarray(Image.fromarray(draw(explanation)).convert("L")).astype(int)
+    x, y = sheet(explanation).corner(4)
+    assert grey[y + 20, x - 4] - grey[y + 20, x - 8] > 120  # thick enough to reach 4 px out
+    x, y = sheet(explanation).corner(2)
+    assert grey[y + 20, x - 4] < 40  # the start's outline is thinner
+
+
+def test_more_probability_fills_more_of_the_bar() -> None:
+    explanation = an_explanation(RISING)
+    picture, where = draw(explanation), sheet(explanation)
+
+    def filled(index: int) -> int:
+        x, y = where.corner(index)
+        bar = picture[y + where.side + where.px(46) + where.px(16) + 3, x : x + where.side]
+        return int((bar.max(axis=-1) > 100).sum())
+
+    lengths = [filled(index) for index in range(len(RISING))]
+    assert lengths == sorted(lengths)
+    assert lengths[-1] - lengths[0] == pytest.approx(0.9 * where.side, abs=8)
+
+
+@pytest.mark.parametrize("target", ["osteoarthritis " * 20, "Läsion, Größe ≥ 3 mm", ""])
+@pytest.mark.parametrize("frames", [3, 33])
+def test_any_class_name_and_number_of_frames_can_be_drawn(frames: int, target: str) -> None:
+    explanation = an_explanation(
+        np.linspace(0.05, 0.95, frames).tolist(), target=target, unreached=(0,), flip=frames - 1
+    )
+    picture = draw(explanation)
+    assert picture.shape == (sheet(explanation).height, sheet(explanation).width, 3)
+    margin = Sheet(side=176, frames=frames).px(44) - 6  # the flip's outline may reach into it
+    assert np.ptp(picture[:, -margin:], axis=(0, 1)).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [
+        (0.0, "0"),
+        (0.004, "<1"),
+        (0.053, "5"),
+        (0.4997, "49.9"),
+        (0.496, "49.6"),
+        (0.5, "50"),
+        (0.504, "50"),
+        (0.996, ">99"),
+        (1.0, "100"),
+    ],
+)
+def test_no_probability_is_rounded_across_the_threshold_or_to_certainty(probability: float, words: str) -> None:
+    assert _percent(probability, 0.5) == words
+
+
+def test_a_threshold_between_whole_per_cents_is_not_crossed_either() -> None:
+    assert _percent(0.3349, 0.334) == "33.5"
+    assert _percent(0.3331, 0.334) == "33"
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(0, "0 %"), (0.004, "0.4 %"), (0.1625, "16 %"), (0.995, "99.5 %"), (1, "100 %")]
+)
+def test_shares_are_whole_but_near_the_ends(share: float, words: str) -> None:
+    assert _plain_percent(share) == words
+
+
+def test_the_story_tells_what_the_report_tells() -> None:
+    told = _story(an_explanation(RISING, start=2, flip=4))
+    assert told == (
+        "The classifier gives the input 31 % (no). "
+        "It changes its mind at 53 % (λ +3.0), where 7 % of the pixels differ from the start."
+    )
+    assert "No frame of this strip changes its decision" in _story(an_explanation(RISING[:3]))
+    assert "already decides otherwise on the reconstruction: 53 %" in _story(an_explanation(RISING, start=4, flip=4))
+
+
+@pytest.mark.parametrize("bold", [False, True])
+def test_every_character_of_the_strip_is_in_its_font(bold: bool) -> None:
+    font = _font(bold, 40)
+    missing = bytes(font.getmask("\uffff"))
+    for character in MOTTO.replace(" ", "") + "λ−+<>≥·→%…0123456789äöüßéñøčł":
+        assert bytes(font.getmask(character)) != missing, character
+
+
+def test_digits_are_equally_wide() -> None:
+    pen = Pen(Sheet(side=192, frames=3))
+    assert len({pen.length(digit, 100, bold=True) for digit in "0123456789"}) == 1
