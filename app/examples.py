@@ -48,7 +48,7 @@ REPORT: dict[str, Any] = {
     "flip": {"reached": True, "lambda": 1.9, "probability": 0.53, "frame": 2, "changed_pixels": 0.07},
     "provenance": {
         "space": {"id": "knee-xray", "version": 1, "sha256": "5b" * 32},
-        "classifier": {"id": "knee-oa", "version": 1, "sha256": "c4" * 32},
+        "classifier": {"sha256": "c4" * 32},
         "direction": {"name": "main", "sha256": "e1" * 32},
         "runtime": "onnxruntime 1.23.0 / CPUExecutionProvider",
         "software": "contrafact 0.1.0",

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -156,7 +157,7 @@ def _respond(
     errors: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    content = document(kind, detail, request.url.path, errors)
+    content = document(kind, detail, quote(request.url.path), errors)
     return JSONResponse(content, kind.status, headers, media_type=MEDIA_TYPE)
 
 

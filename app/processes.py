@@ -11,7 +11,7 @@ POLL_S = 0.05
 LOG_LINES = 20
 
 
-class ProcessEnded(Exception):  # noqa: N818
+class ProcessEnded(Exception):
     """A process that should run has ended; the message has its last words, where they were kept."""
 
 

@@ -30,11 +30,11 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 
 
-class StackFailed(Exception):  # noqa: N818
+class StackFailed(Exception):
     """The stack cannot be started, or a part of it has ended."""
 
 
-class StackStopped(Exception):  # noqa: N818
+class StackStopped(Exception):
     """Somebody asked the stack to stop while it was starting."""
 
 

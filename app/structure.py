@@ -36,15 +36,15 @@ class StructureError(Exception):
     """The file cannot be walked to its end. The message says what is wrong without quoting the content."""
 
 
-class Truncated(StructureError):  # noqa: N818
+class Truncated(StructureError):
     """The file ends inside one of its parts."""
 
 
-class Damaged(StructureError):  # noqa: N818
+class Damaged(StructureError):
     """A part of the file contradicts the format."""
 
 
-class SyntaxRefused(StructureError):  # noqa: N818
+class SyntaxRefused(StructureError):
     """The DICOM transfer syntax is not one that is read here."""
 
 

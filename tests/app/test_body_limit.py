@@ -1,0 +1,91 @@
+"""A body that is too large is refused while it arrives: none of it is kept, and the connection is closed in order."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from app import body_limit
+from app.body_limit import BodyLimit
+from app.problems import Problem
+
+LIMIT = 100
+
+
+async def echo_length(_: Scope, receive: Receive, send: Send) -> None:
+    """An application that reads its whole body; a refusal becomes the answer, as in the real one."""
+    length, more, status = 0, True, 200
+    try:
+        while more:
+            message = await receive()
+            length, more = length + len(message.get("body", b"")), message.get("more_body", False)
+    except Problem as problem:
+        status = problem.status_code
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    await send({"type": "http.response.body", "body": str(length).encode()})
+
+
+class Wire:
+    """What a server hands to an application; remembers in which order things happen on it."""
+
+    def __init__(self, chunks: Iterable[bytes], declared: int | None = None, *, silent: bool = False) -> None:
+        self.events: list[str] = []
+        self.sent: list[Message] = []
+        self._chunks = list(chunks)
+        self._silent = silent
+        headers = [] if declared is None else [(b"content-length", str(declared).encode())]
+        self.scope: dict[str, Any] = {"type": "http", "headers": headers}
+
+    async def receive(self) -> Message:
+        """The next piece of the body; once there are no more, silence or the end."""
+        if not self._chunks and self._silent:
+            await asyncio.sleep(60)
+        self.events.append("received")
+        body = self._chunks.pop(0) if self._chunks else b""
+        return {"type": "http.request", "body": body, "more_body": bool(self._chunks) or self._silent}
+
+    async def send(self, message: Message) -> None:
+        """Takes a piece of the answer."""
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        self.events.append("closed" if last else message["type"].removeprefix("http.response."))
+        self.sent.append(message)
+
+    def run(self) -> tuple[int, bytes]:
+        """Let the limited application answer; return status and body."""
+        asyncio.run(BodyLimit(echo_length, LIMIT)(self.scope, self.receive, self.send))
+        return self.sent[0]["status"], b"".join(message.get("body", b"") for message in self.sent)
+
+
+def test_a_body_up_to_the_limit_passes() -> None:
+    assert Wire([b"x" * 60, b"x" * 40], declared=100).run() == (200, b"100")
+
+
+def test_a_body_that_declares_too_much_is_refused_before_any_of_it_is_read() -> None:
+    wire = Wire([b"x" * 101], declared=101)
+    assert wire.run()[0] == 413
+    assert wire.events == ["start", "body", "received", "closed"]
+
+
+def test_a_body_that_grows_too_large_is_refused_as_soon_as_it_does() -> None:
+    wire = Wire([b"x" * 60] * 5)
+    assert wire.run() == (413, b"60")
+    assert wire.events == ["received", "received", "start", "body", "received", "received", "received", "closed"]
+
+
+def test_a_content_length_that_lies_helps_nobody() -> None:
+    assert Wire([b"x" * 60] * 2, declared=10).run()[0] == 413
+
+
+def test_the_answer_to_a_refused_body_announces_that_the_connection_closes() -> None:
+    wire = Wire([b"x" * 101])
+    wire.run()
+    assert (b"connection", b"close") in wire.sent[0]["headers"]
+
+
+def test_a_client_that_falls_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "LINGER_IDLE_S", 0.05)
+    wire = Wire([b"x" * 101], silent=True)
+    assert wire.run()[0] == 413
+    assert wire.events[-1] == "closed"

@@ -1,0 +1,218 @@
+"""POST /explain takes whole images into the queue, refuses everything else with a problem, and says which."""
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from httpx2 import Response
+from kombu.exceptions import OperationalError
+from redis import Redis
+
+from app.settings import Settings
+from tests.app.uploads import BAD_UPLOADS, GOOD_UPLOADS, BadUpload
+from workers.broker import TASK, queue_length
+from workers.jobstore import JobStore
+
+PNG = GOOD_UPLOADS["PNG"]
+
+
+def post(client: TestClient, image: bytes | None = PNG, **fields: str) -> Response:
+    """Ask for an explanation by the toy classifier."""
+    files = None if image is None else {"image": ("knee.png", image)}
+    return client.post("/explain", data={"classifier_id": "toy", **fields}, files=files)
+
+
+def assert_problem(answer: Response, status: int, code: str, path: str = "/explain") -> dict[str, Any]:
+    """The answer is a complete problem document of this kind."""
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
+    problem = answer.json()
+    assert set(problem) - {"errors"} == {"type", "title", "status", "detail", "instance", "code"}
+    assert (problem["status"], problem["code"], problem["instance"]) == (status, code, path)
+    assert problem["type"] == f"urn:contrafact:problem:{code}"
+    return problem
+
+
+def fields_at_fault(answer: Response) -> set[str]:
+    """The fields that a validation problem names."""
+    return {error["field"] for error in assert_problem(answer, 422, "invalid-request")["errors"]}
+
+
+# --- What is taken -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", GOOD_UPLOADS.values(), ids=GOOD_UPLOADS.keys())
+def test_a_whole_image_of_every_kind_is_queued(client: TestClient, broker: Redis, data: bytes) -> None:
+    answer = post(client, data)
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert answer.headers["location"] == job["links"]["self"] == f"/jobs/{job['id']}"
+    assert int(answer.headers["retry-after"]) >= 1
+    assert (job["status"], job["queue_position"], job["report"], job["error"]) == ("queued", 1, None, None)
+    assert job["classifier"] == {"id": "toy", "version": 1}
+    assert queue_length(broker) == 1
+
+
+def test_the_queue_holds_the_id_alone_and_the_store_the_bytes_as_they_came(
+    client: TestClient, broker: Redis, settings: Settings
+) -> None:
+    job_id = post(client).json()["id"]
+    (message,) = broker.lrange("contrafact", 0, -1)
+    assert TASK.encode() in message
+    assert job_id.encode() in message
+    assert len(message) < 2000
+    assert JobStore(broker, settings.RESULT_TTL_S).input_bytes(job_id) == PNG
+
+
+def test_the_fields_reach_the_job(client: TestClient, broker: Redis, settings: Settings) -> None:
+    job_id = post(client, frames="5", span="0.2,0.8", classifier_version="1", direction="main").json()["id"]
+    record = JobStore(broker, settings.RESULT_TTL_S).get(job_id)
+    assert record is not None
+    assert (record.request.frames, record.request.span, record.request.targets) == (5, (0.2, 0.8), None)
+
+
+def test_targets_reach_the_job(client: TestClient, broker: Redis, settings: Settings) -> None:
+    job_id = post(client, targets="0.1, 0.5,0.9").json()["id"]
+    record = JobStore(broker, settings.RESULT_TTL_S).get(job_id)
+    assert record is not None
+    assert record.request.targets == (0.1, 0.5, 0.9)
+
+
+def test_two_uploads_are_two_jobs_in_the_order_they_came(client: TestClient) -> None:
+    first, second = post(client).json(), post(client).json()
+    assert first["id"] != second["id"]
+    assert (first["queue_position"], second["queue_position"]) == (1, 2)
+
+
+# --- What is refused -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("upload", BAD_UPLOADS.values(), ids=BAD_UPLOADS.keys())
+def test_a_bad_file_is_refused_with_its_problem_and_nothing_is_queued(
+    client: TestClient, broker: Redis, upload: BadUpload
+) -> None:
+    files = {"image": (upload.name, upload.data, "image/png")}
+    answer = client.post("/explain", data={"classifier_id": "toy"}, files=files)
+    assert_problem(answer, upload.status, upload.code)
+    assert_nothing_queued(broker)
+    assert post(client).status_code == 202
+
+
+def assert_nothing_queued(broker: Redis) -> None:
+    """No message, and no record of a job."""
+    assert queue_length(broker) == 0
+    assert broker.keys("contrafact:*") == []
+
+
+def test_a_file_above_the_limit_is_refused(client: TestClient, broker: Redis, settings: Settings) -> None:
+    assert_problem(post(client, bytes(settings.MAX_UPLOAD_BYTES + 1)), 413, "upload-too-large")
+    assert_nothing_queued(broker)
+
+
+@pytest.mark.parametrize(
+    ("fields", "at_fault"),
+    [
+        ({"frames": "4"}, {"frames"}),
+        ({"frames": "99"}, {"frames"}),
+        ({"frames": "1"}, {"frames"}),
+        ({"frames": "nine"}, {"frames"}),
+        ({"span": "0.9,0.1"}, {"span"}),
+        ({"span": "0.1"}, {"span"}),
+        ({"span": "-1,2"}, {"span"}),
+        ({"targets": "0.1,nan"}, {"targets"}),
+        ({"targets": "0.5,0.1"}, {"targets"}),
+        ({"targets": ",".join(f"{n / 40:.3f}" for n in range(40))}, {"targets"}),
+        ({"mode": "residual"}, {"mode"}),
+        ({"classifier_version": "0"}, {"classifier_version"}),
+        ({"frame": "5"}, {"frame"}),
+        ({"frames": "4", "span": "x"}, {"frames", "span"}),
+    ],
+)
+def test_a_field_out_of_range_is_named(
+    client: TestClient, broker: Redis, fields: dict[str, str], at_fault: set[str]
+) -> None:
+    assert fields_at_fault(post(client, **fields)) == at_fault
+    assert_nothing_queued(broker)
+
+
+def test_targets_and_frames_exclude_each_other(client: TestClient) -> None:
+    answer = post(client, targets="0.5", frames="9")
+    assert "not both" in assert_problem(answer, 422, "invalid-request")["errors"][0]["detail"]
+
+
+def test_what_was_sent_is_never_repeated(client: TestClient) -> None:
+    assert "Nobody" not in post(client, frames="Nobody^Particular", span="Nobody").text
+
+
+def test_fields_without_a_file_are_refused(client: TestClient) -> None:
+    answer = client.post("/explain", files={"classifier_id": (None, "toy")})
+    assert fields_at_fault(answer) == {"image"}
+
+
+def test_a_text_field_is_no_image(client: TestClient) -> None:
+    answer = client.post("/explain", files={"classifier_id": (None, "toy"), "image": (None, "Nobody^Particular")})
+    assert fields_at_fault(answer) == {"image"}
+    assert "Nobody" not in answer.text
+
+
+@pytest.mark.parametrize("classifier_id", ["nobody", "../toy", "toy/1", " ", "toy\n", "TOY"])
+def test_an_unknown_classifier_is_not_found(client: TestClient, broker: Redis, classifier_id: str) -> None:
+    answer = post(client, classifier_id=classifier_id)
+    assert_problem(answer, 404, "classifier-not-found")
+    assert_nothing_queued(broker)
+
+
+def test_an_unknown_version_or_direction_is_not_found(client: TestClient, broker: Redis) -> None:
+    assert_problem(post(client, classifier_version="2"), 404, "classifier-not-found")
+    assert_problem(post(client, direction="sideways"), 404, "direction-not-found")
+    assert_nothing_queued(broker)
+
+
+def test_another_body_than_a_form_is_refused(client: TestClient) -> None:
+    assert_problem(client.post("/explain", json={"classifier_id": "toy"}), 415, "unsupported-body")
+    assert_problem(client.post("/explain", content=PNG), 415, "unsupported-body")
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=x"])
+def test_a_form_that_cannot_be_read_is_a_bad_request(client: TestClient, content_type: str) -> None:
+    answer = client.post("/explain", content=b"garbage", headers={"content-type": content_type})
+    assert_problem(answer, 400, "body-unreadable")
+
+
+# --- When something else is away -----------------------------------------------------------------------------------
+
+
+def test_without_a_broker_nothing_is_accepted(client_without_broker: TestClient) -> None:
+    answer = post(client_without_broker)
+    assert_problem(answer, 503, "broker-unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_a_full_broker_accepts_nothing_and_recovers(client: TestClient, broker: Redis) -> None:
+    limit = broker.config_get("maxmemory")["maxmemory"]
+    broker.config_set("maxmemory", 1)
+    try:
+        assert_problem(post(client), 503, "broker-unavailable")
+    finally:
+        broker.config_set("maxmemory", limit)
+    assert_nothing_queued(broker)
+    assert post(client).status_code == 202
+
+
+def test_a_job_that_cannot_be_queued_is_not_kept(
+    client: TestClient, broker: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(*_: object) -> None:
+        raise OperationalError("away")
+
+    monkeypatch.setattr("app.service.submit", submit)
+    assert_problem(post(client), 503, "broker-unavailable")
+    assert_nothing_queued(broker)
+
+
+def test_an_error_of_our_own_tells_nothing(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def submit(*_: object) -> None:
+        raise RuntimeError("Nobody^Particular")
+
+    monkeypatch.setattr("app.service.submit", submit)
+    problem = assert_problem(post(client), 500, "internal")
+    assert "Nobody" not in str(problem)

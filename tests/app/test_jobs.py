@@ -1,0 +1,169 @@
+"""GET /jobs/{id} follows a job to its end, and hands out its parts once it has succeeded."""
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.examples import REPORT
+from app.service import Service
+from tests.app.test_explain import assert_problem, post
+from tests.app.uploads import encoded
+from workers.errors import OutOfMemory, job_error
+from workers.jobs import Progress, Report
+
+STRIP, FRAMES = encoded("PNG"), [encoded("PNG"), b"frame 1", b"frame 2", b"frame 3", b"frame 4"]
+PARTS = ("strip.png", "report.json", "frames/0.png")
+
+
+def stored_report() -> Report:
+    """The report of the OpenAPI document as a worker writes it: without addresses."""
+    frames = [{key: value for key, value in frame.items() if key != "url"} for frame in REPORT["frames"]]
+    return Report.model_validate({**REPORT, "frames": frames})
+
+
+def queued(client: TestClient) -> str:
+    """A job that waits."""
+    job_id: str = post(client).json()["id"]
+    return job_id
+
+
+def running(client: TestClient, service: Service) -> tuple[str, int]:
+    """A job that a worker has begun, and the attempt's token."""
+    job_id = queued(client)
+    record = service.jobs.start(job_id, max_attempts=3)
+    assert record is not None
+    return job_id, record.attempts
+
+
+def succeeded(client: TestClient, service: Service) -> str:
+    """A job that a worker has finished."""
+    job_id, token = running(client, service)
+    assert service.jobs.finish(job_id, token, stored_report(), FRAMES, STRIP)
+    return job_id
+
+
+def failed(client: TestClient, service: Service) -> str:
+    """A job that a worker has given up."""
+    job_id, token = running(client, service)
+    assert service.jobs.fail(job_id, token, job_error(OutOfMemory()))
+    return job_id
+
+
+# --- Where it stands -----------------------------------------------------------------------------------------------
+
+
+def test_a_waiting_job_tells_its_place(client: TestClient) -> None:
+    first, second = queued(client), queued(client)
+    assert client.get(f"/jobs/{first}").json()["queue_position"] == 1
+    assert client.get(f"/jobs/{second}").json()["queue_position"] == 2
+
+
+def test_an_unfinished_job_tells_when_to_ask_again(client: TestClient, service: Service) -> None:
+    job_id, token = running(client, service)
+    service.jobs.progress(job_id, token, Progress(stage="predict", percent=60))
+    answer = client.get(f"/jobs/{job_id}")
+    job = answer.json()
+    assert (job["status"], job["progress"]) == ("running", {"stage": "predict", "percent": 60})
+    assert (job["attempts"], job["queue_position"]) == (1, None)
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_a_finished_job_carries_its_report_and_where_everything_is(client: TestClient, service: Service) -> None:
+    job_id = succeeded(client, service)
+    answer = client.get(f"/jobs/{job_id}")
+    job = answer.json()
+    assert job["status"] == "succeeded"
+    assert "retry-after" not in answer.headers
+    assert datetime.fromisoformat(job["expires_at"]) > datetime.now(UTC)
+    assert [frame["url"] for frame in job["report"]["frames"]] == [f"/jobs/{job_id}/frames/{n}.png" for n in range(5)]
+    assert job["report"]["frames"][0]["lambda"] == -2.4
+    assert job["links"] == {part: f"/jobs/{job_id}{end}" for part, end in LINKS.items()}
+
+
+LINKS = {"self": "", "strip": "/strip.png", "report": "/report.json"}
+
+
+def test_a_failed_job_says_why(client: TestClient, service: Service) -> None:
+    job = client.get(f"/jobs/{failed(client, service)}").json()
+    assert (job["status"], job["error"]["code"], job["report"]) == ("failed", "out-of-memory", None)
+
+
+def test_a_job_that_has_not_changed_is_not_sent_again(client: TestClient, service: Service) -> None:
+    job_id = queued(client)
+    etag = client.get(f"/jobs/{job_id}").headers["etag"]
+    for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        unchanged = client.get(f"/jobs/{job_id}", headers={"If-None-Match": known})
+        assert (unchanged.status_code, unchanged.content, unchanged.headers["etag"]) == (304, b"", etag)
+    service.jobs.start(job_id, max_attempts=3)
+    assert client.get(f"/jobs/{job_id}", headers={"If-None-Match": etag}).status_code == 200
+
+
+# --- Its parts -----------------------------------------------------------------------------------------------------
+
+
+def test_strip_and_frames_are_the_bytes_that_the_worker_wrote(client: TestClient, service: Service) -> None:
+    job_id = succeeded(client, service)
+    strip = client.get(f"/jobs/{job_id}/strip.png")
+    assert (strip.headers["content-type"], strip.content) == ("image/png", STRIP)
+    for n, png in enumerate(FRAMES):
+        frame = client.get(f"/jobs/{job_id}/frames/{n}.png")
+        assert (frame.headers["content-type"], frame.content) == ("image/png", png)
+
+
+def test_the_report_stands_on_its_own_too(client: TestClient, service: Service) -> None:
+    job_id = succeeded(client, service)
+    assert client.get(f"/jobs/{job_id}/report.json").json() == client.get(f"/jobs/{job_id}").json()["report"]
+
+
+def test_nothing_of_a_job_is_cached(client: TestClient, service: Service) -> None:
+    job_id = succeeded(client, service)
+    for path in ("", *(f"/{part}" for part in PARTS)):
+        assert client.get(f"/jobs/{job_id}{path}").headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_an_unfinished_job_has_no_parts_yet(client: TestClient, service: Service, part: str) -> None:
+    for job_id in (queued(client), running(client, service)[0]):
+        answer = client.get(f"/jobs/{job_id}/{part}")
+        assert_problem(answer, 409, "job-not-finished", f"/jobs/{job_id}/{part}")
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_failed_job_has_no_parts_and_says_why(client: TestClient, service: Service, part: str) -> None:
+    job_id = failed(client, service)
+    problem = assert_problem(client.get(f"/jobs/{job_id}/{part}"), 409, "job-failed", f"/jobs/{job_id}/{part}")
+    assert "out-of-memory" in problem["detail"]
+
+
+@pytest.mark.parametrize("n", ["5", "-1", "1000000000000000000000"])
+def test_a_frame_beyond_the_strip_is_not_found(client: TestClient, service: Service, n: str) -> None:
+    path = f"/jobs/{succeeded(client, service)}/frames/{n}.png"
+    assert_problem(client.get(path), 404, "frame-not-found", path)
+
+
+def test_a_frame_has_a_number(client: TestClient, service: Service) -> None:
+    path = f"/jobs/{succeeded(client, service)}/frames/first.png"
+    assert_problem(client.get(path), 422, "invalid-request", path)
+
+
+# --- Strangers -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["", *(f"/{part}" for part in PARTS)])
+def test_an_unknown_job_is_not_found(client: TestClient, part: str) -> None:
+    path = f"/jobs/{uuid4()}{part}"
+    assert_problem(client.get(path), 404, "job-not-found", path)
+
+
+def test_no_other_key_of_the_store_can_be_read_as_a_job(client: TestClient, service: Service) -> None:
+    job_id = succeeded(client, service)
+    for stranger in (f"{job_id}:strip", f"{job_id}:frames", job_id.upper(), "waiting", "*"):
+        assert client.get(f"/jobs/{stranger}").status_code == 404
+
+
+def test_without_a_broker_a_job_cannot_be_told_about(client_without_broker: TestClient) -> None:
+    path = f"/jobs/{uuid4()}"
+    assert_problem(client_without_broker.get(path), 503, "broker-unavailable", path)

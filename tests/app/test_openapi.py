@@ -1,0 +1,106 @@
+"""The OpenAPI document is complete, is about problems where it is about errors, and its examples are true."""
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app import problems
+from app.examples import FAILED_JOB, QUEUED_JOB, REPORT, RUNNING_JOB, SUCCEEDED_JOB
+from app.problems import Kind
+from app.schemas import Job, JobReport
+
+KINDS = [kind for kind in vars(problems).values() if isinstance(kind, Kind)]
+
+
+@pytest.fixture
+def document(client: TestClient) -> dict[str, Any]:
+    """The document as clients get it."""
+    document: dict[str, Any] = client.get("/openapi.json").json()
+    return document
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Every operation with its name."""
+    return [
+        (f"{method.upper()} {path}", operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_every_address_of_the_contract_is_there(document: dict[str, Any]) -> None:
+    assert {name for name, _ in operations(document)} == {
+        "POST /explain",
+        "GET /jobs/{job_id}",
+        "GET /jobs/{job_id}/strip.png",
+        "GET /jobs/{job_id}/frames/{n}.png",
+        "GET /jobs/{job_id}/report.json",
+        "GET /classifiers",
+        "GET /classifiers/{classifier_id}",
+        "GET /classifiers/{classifier_id}/versions/{version}",
+        "GET /spaces",
+        "GET /spaces/{space_id}",
+        "GET /spaces/{space_id}/versions/{version}",
+        "GET /health/live",
+        "GET /health/ready",
+    }
+
+
+def test_every_operation_is_described_in_words(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        assert operation["summary"], name
+        assert len(operation["description"]) > 40, name
+        assert operation["tags"], name
+        for parameter in operation.get("parameters", []):
+            assert parameter["in"] == "header" or parameter["description"], name
+
+
+def test_every_error_is_a_problem_with_examples(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if int(status) < 400:
+                continue
+            (media_type,) = response["content"]
+            assert media_type == "application/problem+json", (name, status)
+            content = response["content"][media_type]
+            assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
+            assert all(str(example["value"]["status"]) == status for example in content["examples"].values())
+
+
+def test_every_problem_of_the_catalogue_stands_beside_a_route_or_belongs_to_the_router(
+    document: dict[str, Any],
+) -> None:
+    told = {
+        code
+        for _, operation in operations(document)
+        for response in operation["responses"].values()
+        for code in response.get("content", {}).get("application/problem+json", {}).get("examples", {})
+    }
+    assert {kind.code for kind in KINDS} - told == {"not-found", "method-not-allowed"}
+
+
+def test_every_code_is_in_kebab_case_and_used_once() -> None:
+    codes = [kind.code for kind in KINDS]
+    assert len(codes) == len(set(codes))
+    assert all(code.replace("-", "").isalpha() and code.islower() for code in codes)
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    def references(part: Any) -> set[str]:
+        if isinstance(part, dict):
+            return {part["$ref"]} if isinstance(part.get("$ref"), str) else set().union(*map(references, part.values()))
+        return set().union(*map(references, part)) if isinstance(part, list) else set()
+
+    schemas = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert references(document) <= schemas
+    assert not any("__" in name for name in schemas), "two rooms use one name"
+
+
+@pytest.mark.parametrize("example", [QUEUED_JOB, RUNNING_JOB, SUCCEEDED_JOB, FAILED_JOB])
+def test_the_examples_are_jobs_as_the_service_sends_them(example: dict[str, Any]) -> None:
+    assert Job.model_validate(example).model_dump(mode="json", by_alias=True) == example
+
+
+def test_the_example_report_is_one() -> None:
+    assert JobReport.model_validate(REPORT).model_dump(mode="json", by_alias=True) == REPORT
