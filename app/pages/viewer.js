@@ -1,0 +1,232 @@
+// The viewer: uploads an image, follows its job, and lets a person walk through the frames. The address keeps the job
+// (#job=<id>), so that a reload shows it again. All it knows comes from the API that it is served with.
+
+const POLL_MS = 200;
+const STAGES = {
+  queued: "Waiting for a worker",
+  decode: "Reading the image",
+  encode: "Finding the image's place in the space",
+  traverse: "Walking",
+  predict: "Asking the classifier",
+  render: "Drawing the strip",
+  deliver: "Delivering",
+};
+
+const at = (id) => document.getElementById(id);
+const percent = (p) => `${(100 * p).toFixed(p < 0.01 || p >= 0.99 ? 1 : 0)}\u202f%`;
+const signed = (value) => (value === 0 ? "0" : `${value > 0 ? "+" : "−"}${Math.abs(value).toFixed(2)}`);
+const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+let shown = null; // the job whose result is on the page
+let latest = 0; // number of the newest request; older ones fall silent
+
+// --- The API --------------------------------------------------------------------------------------------------------
+
+class Problem extends Error {
+  constructor(problem) {
+    super(problem.title);
+    this.problem = problem;
+  }
+}
+
+async function call(path, options) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new Problem({ title: "The service does not answer", detail: "Is it still running?" });
+  }
+  if (!response.ok) throw new Problem(await response.json());
+  return response;
+}
+
+const ask = async (path, options) => (await call(path, options)).json();
+const pixels = async (url) => URL.createObjectURL(await (await call(url)).blob());
+
+// --- Asking ---------------------------------------------------------------------------------------------------------
+
+async function listClassifiers() {
+  const { classifiers } = await ask("/classifiers");
+  at("classifier").replaceChildren(...classifiers.map(({ id, title }) => new Option(title, id)));
+  const describe = () => {
+    const chosen = classifiers.find(({ id }) => id === at("classifier").value);
+    at("target").textContent = chosen ? `${chosen.id} ${chosen.version} · ${chosen.target_class}` : "None is served here.";
+  };
+  at("classifier").addEventListener("change", describe);
+  describe();
+}
+
+function showChoice() {
+  const [file] = at("image").files;
+  URL.revokeObjectURL(at("preview").src);
+  at("preview").hidden = true;
+  if (!file) return;
+  at("chosen").textContent = file.name;
+  at("preview").src = URL.createObjectURL(file);
+}
+
+async function explain(event) {
+  event.preventDefault();
+  const form = new FormData(at("ask"));
+  await follow(() => ask("/explain", { method: "POST", body: form }));
+}
+
+// --- Following a job ------------------------------------------------------------------------------------------------
+
+async function follow(begin) {
+  const mine = ++latest;
+  at("explain").disabled = true;
+  only("waiting");
+  showProgress({ stage: "queued", percent: 0 });
+  try {
+    let job = await begin();
+    history.replaceState(null, "", `#job=${job.id}`);
+    while (job.status === "queued" || job.status === "running") {
+      if (mine !== latest) return;
+      showProgress(job.progress, job.queue_position);
+      await wait(POLL_MS);
+      job = await ask(job.links.self);
+    }
+    if (job.error) throw new Problem(job.error);
+    const frames = await Promise.all(job.report.frames.map(({ url }) => pixels(url)));
+    if (mine === latest) show(job, frames);
+  } catch (error) {
+    if (mine === latest) showProblem(error);
+  } finally {
+    if (mine === latest) at("explain").disabled = false;
+  }
+}
+
+function only(id) {
+  for (const part of ["hint", "waiting", "problem", "result"]) at(part).hidden = part !== id;
+}
+
+function showProgress({ stage, percent: done }, position) {
+  at("stage").textContent = position > 1 ? `${STAGES[stage]}, ${position - 1} before this one` : STAGES[stage];
+  at("progress").value = done;
+}
+
+function showProblem(error) {
+  if (!(error instanceof Problem)) throw error;
+  const { title, detail, errors = [] } = error.problem;
+  at("problem").replaceChildren(
+    element("strong", title),
+    element("p", detail),
+    element("ul", ...errors.map((fault) => element("li", `${fault.field}: ${fault.detail}`))),
+  );
+  only("problem");
+}
+
+// --- Showing a result -----------------------------------------------------------------------------------------------
+
+function element(name, ...content) {
+  const made = document.createElement(name);
+  made.append(...content);
+  return made;
+}
+
+function show(job, frames) {
+  shown?.frames.forEach((url) => URL.revokeObjectURL(url));
+  shown = { job, frames };
+  const { report } = job;
+  at("title").textContent = report.target_class;
+  at("sentence").textContent = sentence(report);
+  at("trust").textContent = trust(report);
+  at("film").replaceChildren(...report.frames.map((frame, index) => thumbnail(frame, index)));
+  at("figures").replaceChildren(...report.frames.map((frame) => row(frame)));
+  at("strip").href = at("sheet").src = job.links.strip;
+  at("report").href = job.links.report;
+  at("scrub").max = frames.length - 1;
+  at("scrub").style.setProperty("--frames", frames.length);
+  at("threshold").style.setProperty("--t", `${100 * report.threshold}%`);
+  only("result");
+  turnTo(report.start.frame);
+  at("scrub").focus({ preventScroll: true });
+}
+
+function sentence({ input, flip }) {
+  const now = `The classifier gives the image ${percent(input.probability)} (${input.decision ? "yes" : "no"}).`;
+  if (!flip.reached) return `${now} No frame of this strip changes its decision.`;
+  return `${now} Its decision flips at λ ${signed(flip.lambda)}, with ${percent(flip.changed_pixels)} of the pixels changed.`;
+}
+
+function trust({ reconstruction: { probability, agrees, ms_ssim }, provenance: { space, runtime, software } }) {
+  const agreement = agrees ? "decides the same" : "decides otherwise";
+  return (
+    `On the reconstruction the classifier ${agreement} (${percent(probability)}); similarity to the image ` +
+    `${ms_ssim.toFixed(2)}. Drawn by ${space.id} ${space.version} on ${runtime}, ${software}.`
+  );
+}
+
+function marks(frame) {
+  const { start, flip } = shown.job.report;
+  return [
+    frame.index === start.frame && "start",
+    frame.index === flip.frame && "flip",
+    !frame.reached && "not reached",
+  ].filter(Boolean);
+}
+
+function thumbnail(frame, index) {
+  const button = element("button", new Image(), percent(frame.probability));
+  button.type = "button";
+  button.tabIndex = -1; // the slider is the keyboard's way through the frames
+  button.firstChild.src = shown.frames[index];
+  button.firstChild.alt = `Frame ${index}`;
+  button.classList.toggle("flip", marks(frame).includes("flip"));
+  button.addEventListener("pointerenter", () => turnTo(index));
+  button.addEventListener("click", () => turnTo(index));
+  return element("li", button);
+}
+
+function row(frame) {
+  const asked = frame.asked === null ? "–" : percent(frame.asked);
+  const figures = [frame.index, signed(frame.lambda), asked, percent(frame.probability), percent(frame.surrogate_probability)];
+  const made = element("tr", ...[...figures, marks(frame).join(", ")].map((figure) => element("td", figure)));
+  made.classList.toggle("flip", marks(frame).includes("flip"));
+  return made;
+}
+
+function turnTo(index) {
+  const { job, frames } = shown;
+  const frame = job.report.frames[index];
+  const decision = frame.probability >= job.report.threshold;
+  const told = marks(frame);
+  at("frame").src = frames[index];
+  at("frame").alt = `Frame ${index}: the classifier gives it ${percent(frame.probability)}`;
+  at("mark").textContent = told.join(", ");
+  at("mark").parentElement.classList.toggle("flip", told.includes("flip"));
+  at("probability").textContent = percent(frame.probability);
+  at("probability").classList.toggle("yes", decision);
+  at("fill").style.setProperty("--p", `${100 * frame.probability}%`);
+  at("lambda").textContent = signed(frame.lambda);
+  at("asked").textContent = frame.asked === null ? "nothing: the start" : percent(frame.asked);
+  at("surrogate").textContent = percent(frame.surrogate_probability);
+  at("decision").textContent = decision ? "yes" : "no";
+  at("scrub").value = index;
+  at("scrub").setAttribute("aria-valuetext", `${index}, ${percent(frame.probability)}${told.length ? `, ${told.join(", ")}` : ""}`);
+  at("film").querySelectorAll("button").forEach((button, n) => button.setAttribute("aria-current", n === index));
+}
+
+// --- Wiring ---------------------------------------------------------------------------------------------------------
+
+at("ask").addEventListener("submit", explain);
+at("image").addEventListener("change", showChoice);
+at("preview").addEventListener("load", () => (at("preview").hidden = false));
+at("scrub").addEventListener("input", () => turnTo(Number(at("scrub").value)));
+
+at("drop").addEventListener("dragover", (event) => {
+  event.preventDefault();
+  at("drop").classList.add("over");
+});
+at("drop").addEventListener("dragleave", () => at("drop").classList.remove("over"));
+at("drop").addEventListener("drop", (event) => {
+  event.preventDefault();
+  at("drop").classList.remove("over");
+  at("image").files = event.dataTransfer.files;
+  showChoice();
+});
+
+listClassifiers().catch(showProblem);
+const [, id] = location.hash.match(/^#job=([0-9a-f-]+)$/) ?? [];
+if (id) follow(() => ask(`/jobs/${id}`));

@@ -1,0 +1,111 @@
+"""A person in a real browser: choose an image, watch, walk through the frames. Skipped where there is no Chromium."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from app.stack import Stack
+from tests.integration.test_explanation import SAMPLE
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; it comes with extra test")
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}; Debian's package is chromium")
+
+expect = playwright.expect
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["playwright.Browser"]:
+    """A headless Chromium."""
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--disable-sync"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: "playwright.Browser", stack: Stack) -> Iterator["playwright.Page"]:
+    """The viewer, open; afterwards, nothing was asked of another machine and no policy or script was broken."""
+    page = browser.new_page(base_url=stack.url)
+    asked: list[str] = []
+    faults: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
+    page.goto("/")
+    yield page
+    page.close()
+    assert faults == []
+    assert {urlsplit(url).netloc for url in asked if not url.startswith("blob:")} == {urlsplit(stack.url).netloc}
+
+
+def explain(page: "playwright.Page", data: bytes = SAMPLE) -> None:
+    """Choose an image and ask."""
+    page.get_by_label("Image", exact=True).set_input_files({"name": "band.png", "mimeType": "image/png", "buffer": data})
+    page.get_by_role("button", name="Explain").click()
+
+
+def test_an_image_becomes_a_strip_whose_frames_can_be_walked_by_keyboard(page: "playwright.Page") -> None:
+    explain(page)
+    slider = page.get_by_role("slider", name="Frame")
+    expect(slider).to_be_focused()
+    expect(page.locator("#mark")).to_have_text("start")
+    expect(page.locator("#probability")).to_have_text(re.compile(r"^20\s%$"))
+    slider.press("End")
+    expect(page.locator("#probability")).to_have_text(re.compile(r"^95\s%$"))
+    expect(page.locator("#decision")).to_have_text("yes")
+    slider.press("Home")
+    expect(page.locator("#probability")).to_have_text(re.compile(r"^5\s%$"))
+    expect(page.locator("#film button[aria-current=true]")).to_have_count(1)
+
+
+def test_pointing_at_a_thumbnail_shows_its_frame(page: "playwright.Page") -> None:
+    explain(page)
+    page.locator("#film button.flip").hover()
+    expect(page.locator("#mark")).to_have_text("flip")
+    assert page.locator("#frame").evaluate("image => image.complete && image.naturalWidth") == 16
+
+
+def test_all_figures_stand_in_a_table_and_the_report_can_be_fetched(page: "playwright.Page") -> None:
+    explain(page)
+    page.get_by_text("All figures").click()
+    expect(page.locator("#figures tr")).to_have_count(9)
+    expect(page.locator("#figures tr.flip td").last).to_have_text("flip")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Report").click()
+    assert b'"frames"' in download.value.path().read_bytes()
+
+
+def test_the_strip_itself_is_shown(page: "playwright.Page") -> None:
+    explain(page)
+    sheet = page.get_by_alt_text("The whole strip")
+    expect(sheet).to_be_visible()
+    assert sheet.evaluate("async image => { await image.decode(); return image.naturalWidth }") > 9 * 16
+
+
+def test_the_address_keeps_the_job(page: "playwright.Page") -> None:
+    explain(page)
+    expect(page.locator("#result")).to_be_visible()
+    page.reload()
+    expect(page.locator("#probability")).to_have_text(re.compile(r"^20\s%$"))
+
+
+def test_a_file_that_is_no_image_is_told_about_and_the_next_one_works(page: "playwright.Page") -> None:
+    explain(page, b"This is not a knee.")
+    expect(page.get_by_role("alert")).to_contain_text("not an image that is read here")
+    explain(page)
+    expect(page.locator("#result")).to_be_visible()
+
+
+def test_the_page_says_what_it_is_not_for(page: "playwright.Page") -> None:
+    expect(page.locator("footer")).to_contain_text("research use, not for diagnosis")
+
+
+def test_the_documentation_needs_no_other_machine(page: "playwright.Page") -> None:
+    page.goto("/docs")
+    expect(page.get_by_text("Explain a classifier's answer about an image")).to_be_visible()
