@@ -2,48 +2,36 @@
 
 Pure rendering: an explanation goes in, a PNG comes out; the same explanation gives the same bytes. Nothing depends on
 colour alone, so that it can be printed in grey: brightness tells the decision, a frame and a word tell start and flip.
-Lengths are given for images of 192 px and grow with them.
 """
 
-from dataclasses import dataclass
-from functools import lru_cache
 from io import BytesIO
-from math import ceil
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from models.manifest import ClassifierManifest
 from workers.explain import Explanation, Frame
+from workers.sheet import (
+    ACCENT,
+    FIGURES,
+    INPUT_GAP,
+    MARGIN,
+    MARK_SIZE,
+    NO,
+    NO_BAR,
+    QUIET,
+    YES,
+    Colour,
+    Pen,
+    Sheet,
+    drawn_side,
+)
 
 U8 = NDArray[np.uint8]
-Colour = str
 Captions = tuple[tuple[str, Colour], ...]
 
-NIGHT: Colour = "#101318"
-LINE: Colour = "#2c323b"
-TRACK: Colour = "#333a44"
-QUIET: Colour = "#98a2ae"
-NO: Colour = "#b4bcc6"
-YES: Colour = "#ffffff"
-NO_BAR: Colour = "#7f8a97"
-ACCENT: Colour = "#ffb627"
-
-MOST_PER_ROW = 11
-SMALLEST_SIDE_PX, LARGEST_SIDE_PX = 176, 256
-DESIGN_SIDE_PX = 192
-
-MARGIN, GAP, INPUT_GAP = 44, 14, 52
-HEAD, FOOT, ROW_GAP = 112, 54, 34
-LABEL, FIGURES = 36, 132
 TITLE_SIZES = (34, 29, 24, 20)
-SENTENCE_SIZE, FIGURE_SIZE, PERCENT_SIZE, SMALL_SIZE, MARK_SIZE = 21, 38, 22, 18, 15
-BAR_HEIGHT, TICK_REACH = 8, 5
-SMOOTHING = 4
-
-FONTS = Path(__file__).parent / "fonts"
+SENTENCE_SIZE, FIGURE_SIZE, PERCENT_SIZE, SMALL_SIZE = 21, 38, 22, 18
 MOTTO = "Synthetic images · research use, not for diagnosis"
 
 
@@ -58,7 +46,7 @@ def render_strip(explanation: Explanation, pixels: U8, classifier: ClassifierMan
     Returns:
         The bytes of an RGB PNG.
     """
-    sheet = Sheet(side=_side(pixels.shape[-1]), frames=len(explanation.frames))
+    sheet = Sheet(side=drawn_side(pixels.shape[-1]), frames=len(explanation.frames))
     pen = Pen(sheet)
     _draw_head(pen, explanation, classifier)
     _draw_input(pen, explanation, pixels)
@@ -70,58 +58,10 @@ def render_strip(explanation: Explanation, pixels: U8, classifier: ClassifierMan
     return buffer.getvalue()
 
 
-# --- Where things are ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """The geometry: where each image's upper left corner lies, in pixels. `side` is that of the drawn images."""
-
-    side: int
-    frames: int
-
-    @property
-    def rows(self) -> int:
-        return ceil(self.frames / MOST_PER_ROW)
-
-    @property
-    def columns(self) -> int:
-        return ceil(self.frames / self.rows)
-
-    @property
-    def width(self) -> int:
-        return self.corner(self.columns - 1)[0] + self.side + self.px(MARGIN)
-
-    @property
-    def height(self) -> int:
-        return self.corner(self.frames - 1)[1] + self.side + self.px(FIGURES + FOOT + MARGIN)
-
-    def px(self, length: float) -> int:
-        """A length of the design in pixels of this sheet."""
-        return round(length * self.side / DESIGN_SIDE_PX)
-
-    def corner(self, index: int) -> tuple[int, int]:
-        """Upper left corner of a frame's image."""
-        row, column = divmod(index, self.columns)
-        x = self.px(MARGIN) + self.side + self.px(INPUT_GAP) + column * (self.side + self.px(GAP))
-        return x, self.input_corner[1] + row * (self.side + self.px(LABEL + FIGURES + ROW_GAP))
-
-    @property
-    def input_corner(self) -> tuple[int, int]:
-        return self.px(MARGIN), self.px(MARGIN + HEAD + LABEL)
-
-
-def _side(size_px: int) -> int:
-    """The drawn side: a whole multiple of the image's own where it is small, so that no pixel is favoured."""
-    if size_px < SMALLEST_SIDE_PX:
-        return size_px * ceil(SMALLEST_SIDE_PX / size_px)
-    return min(size_px, LARGEST_SIDE_PX)
-
-
 # --- What is drawn -------------------------------------------------------------------------------------------------
 
 
-def _draw_head(pen: "Pen", explanation: Explanation, classifier: ClassifierManifest) -> None:
+def _draw_head(pen: Pen, explanation: Explanation, classifier: ClassifierManifest) -> None:
     px, left, right = pen.sheet.px, pen.sheet.px(MARGIN), pen.sheet.width - pen.sheet.px(MARGIN)
     name = f"{classifier.id} · version {classifier.version}"
     y = px(MARGIN + 30)
@@ -135,7 +75,7 @@ def _draw_head(pen: "Pen", explanation: Explanation, classifier: ClassifierManif
         y += px(28)
 
 
-def _draw_input(pen: "Pen", explanation: Explanation, pixels: U8) -> None:
+def _draw_input(pen: Pen, explanation: Explanation, pixels: U8) -> None:
     corner, px, p = pen.sheet.input_corner, pen.sheet.px, explanation.input_probability
     pen.picture(corner, pixels)
     pen.write((corner[0], corner[1] - px(15)), "INPUT", MARK_SIZE, YES, bold=True)
@@ -145,7 +85,7 @@ def _draw_input(pen: "Pen", explanation: Explanation, pixels: U8) -> None:
     pen.line(x, corner[1], pen.sheet.corner(pen.sheet.frames - 1)[1] + pen.sheet.side + px(FIGURES - 12))
 
 
-def _draw_frame(pen: "Pen", explanation: Explanation, frame: Frame) -> None:
+def _draw_frame(pen: Pen, explanation: Explanation, frame: Frame) -> None:
     corner, px = pen.sheet.corner(frame.index), pen.sheet.px
     pen.picture(corner, frame.pixels)
     x, y = corner[0], corner[1] - px(15)
@@ -159,9 +99,7 @@ def _draw_frame(pen: "Pen", explanation: Explanation, frame: Frame) -> None:
     _draw_figures(pen, corner, frame.probability, explanation.threshold, _captions(frame))
 
 
-def _draw_figures(
-    pen: "Pen", corner: tuple[int, int], probability: float, threshold: float, captions: Captions
-) -> None:
+def _draw_figures(pen: Pen, corner: tuple[int, int], probability: float, threshold: float, captions: Captions) -> None:
     """The probability in words and as a bar with the threshold's tick, and two small lines, under an image."""
     px, side = pen.sheet.px, pen.sheet.side
     x, y = corner[0], corner[1] + side + px(46)
@@ -174,7 +112,7 @@ def _draw_figures(
         pen.write((x, y + px(36 + 24 * line)), caption, SMALL_SIZE, colour, widest=side)
 
 
-def _draw_foot(pen: "Pen", explanation: Explanation) -> None:
+def _draw_foot(pen: Pen, explanation: Explanation) -> None:
     px, left, right = pen.sheet.px, pen.sheet.px(MARGIN), pen.sheet.width - pen.sheet.px(MARGIN)
     y = pen.sheet.height - px(MARGIN) + px(8)
     taken = pen.write((left, y), MOTTO, SMALL_SIZE, NO)
@@ -197,7 +135,7 @@ def _story(explanation: Explanation) -> str:
         return f"{story} It already decides otherwise on the reconstruction: {_percent(flip.probability, threshold)} %."
     place = f"{_percent(flip.probability, threshold)} % ({_lambda(flip.lambda_)})"
     changed = _plain_percent(flip.changed_pixels or 0)
-    return f"{story} It changes its mind at {place}, where {changed} of the pixels differ from the start."
+    return f"{story} It changes its mind at {place}, where {changed} of the pixels differ clearly from the start."
 
 
 def _captions(frame: Frame) -> Captions:
@@ -233,90 +171,9 @@ def _lambda(step: float) -> str:
     return "λ 0" if step == 0 else f"λ {'+' if step > 0 else '−'}{abs(step):.1f}"
 
 
-def _wrap(pen: "Pen", text: str, widest: int) -> list[str]:
+def _wrap(pen: Pen, text: str, widest: int) -> list[str]:
     """Break a text into two lines at most."""
     words, first = text.split(" "), ""
     while words and pen.length(f"{first} {words[0]}".strip(), SENTENCE_SIZE) <= widest:
         first = f"{first} {words.pop(0)}".strip()
     return [first, " ".join(words)] if words else [first]
-
-
-# --- With what -----------------------------------------------------------------------------------------------------
-
-
-class Pen:
-    """Draws on the canvas of one sheet; sizes and strokes are lengths of the design, places are pixels."""
-
-    def __init__(self, sheet: Sheet) -> None:
-        self.sheet = sheet
-        self.canvas = Image.new("RGB", (sheet.width, sheet.height), NIGHT)
-        self._draw = ImageDraw.Draw(self.canvas)
-
-    def picture(self, corner: tuple[int, int], pixels: U8) -> None:
-        """An image uint8 [C, S, S], enlarged to the sheet's side."""
-        image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)).squeeze())
-        size = (self.sheet.side, self.sheet.side)
-        self.canvas.paste(image.resize(size, Image.Resampling.LANCZOS).convert("RGB"), corner)
-
-    def outline(self, corner: tuple[int, int], width: int, colour: Colour) -> None:
-        """A frame around an image, outside of it."""
-        x, y = corner
-        end = self.sheet.side - 1 + width
-        self._draw.rectangle((x - width, y - width, x + end, y + end), outline=colour, width=width)
-
-    def line(self, x: int, top: int, bottom: int) -> None:
-        """A fine upright line."""
-        self._draw.line((x, top, x, bottom), fill=LINE, width=max(1, self.sheet.px(2)))
-
-    def bar(self, corner: tuple[int, int], share: float, tick: float, colour: Colour) -> None:
-        """A bar as wide as an image, filled to `share`, with a tick."""
-        x, y = corner
-        side, bottom, reach = self.sheet.side, y + self.sheet.px(BAR_HEIGHT), self.sheet.px(TICK_REACH)
-        self._draw.rectangle((x, y, x + side - 1, bottom), fill=TRACK)
-        if filled := round(share * side):
-            self._draw.rectangle((x, y, x + filled - 1, bottom), fill=colour)
-        middle, half = x + round(tick * side), max(1, self.sheet.px(1))
-        self._draw.rectangle((middle - 2 * half, y, middle + 2 * half - 1, bottom), fill=NIGHT)
-        self._draw.rectangle((middle - half, y - reach, middle + half - 1, bottom + reach), fill=YES)
-
-    def mark(self, place: tuple[int, int], word: str, colour: Colour) -> int:
-        """A word on a rounded ground, its left edge and baseline at `place`; returns the ground's width."""
-        px = self.sheet.px
-        width, (x, y) = self.length(word, MARK_SIZE, bold=True) + px(16), place
-        self._ground((x, y - px(17), x + width, y + px(6)), px(5), colour)
-        self.write((x + px(8), y), word, MARK_SIZE, NIGHT, bold=True)
-        return width
-
-    def _ground(self, box: tuple[int, int, int, int], radius: int, colour: Colour) -> None:
-        size = (box[2] - box[0], box[3] - box[1])
-        large = (size[0] * SMOOTHING, size[1] * SMOOTHING)
-        mask = Image.new("L", large)
-        ImageDraw.Draw(mask).rounded_rectangle((0, 0, large[0] - 1, large[1] - 1), radius * SMOOTHING, fill=255)
-        self.canvas.paste(colour, box, mask.resize(size, Image.Resampling.BOX))
-
-    def write(
-        self,
-        place: tuple[int, int],
-        text: str,
-        size: float,
-        colour: Colour,
-        *,
-        bold: bool = False,
-        anchor: str = "ls",
-        widest: int | None = None,
-    ) -> int:
-        """A line of text with its baseline at `place`, shortened to `widest`; returns its width."""
-        while widest is not None and len(text) > 1 and self.length(text, size, bold=bold) > widest:
-            text = text.rstrip("…")[:-1].rstrip() + "…"
-        self._draw.text(place, text, fill=colour, font=_font(bold, self.sheet.px(size)), anchor=anchor)
-        return self.length(text, size, bold=bold)
-
-    def length(self, text: str, size: float, *, bold: bool = False) -> int:
-        """How wide a text is, in pixels."""
-        return ceil(_font(bold, self.sheet.px(size)).getlength(text))
-
-
-@lru_cache
-def _font(bold: bool, size_px: int) -> ImageFont.FreeTypeFont:
-    path = FONTS / f"Inter-{'SemiBold' if bold else 'Regular'}.ttf"
-    return ImageFont.truetype(path, size_px, layout_engine=ImageFont.Layout.BASIC)

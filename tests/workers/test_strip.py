@@ -10,7 +10,8 @@ from PIL import Image, ImageColor
 from tests.toys import classifier_manifest
 from tests.workers.examples import an_explanation
 from workers.explain import Explanation
-from workers.strip import ACCENT, MOST_PER_ROW, MOTTO, Pen, Sheet, _font, _percent, _plain_percent, _story, render_strip
+from workers.sheet import ACCENT, MOST_PER_ROW, Pen, Sheet, font
+from workers.strip import MOTTO, _percent, _plain_percent, _story, render_strip
 
 CLASSIFIER = classifier_manifest()
 RISING = [0.05, 0.16, 0.29, 0.4, 0.53, 0.7, 0.95]
@@ -149,7 +150,7 @@ def test_the_story_tells_what_the_report_tells() -> None:
     told = _story(an_explanation(RISING, start=2, flip=4))
     assert told == (
         "The classifier gives the input 31 % (no). "
-        "It changes its mind at 53 % (λ +3.0), where 7 % of the pixels differ from the start."
+        "It changes its mind at 53 % (λ +3.0), where 7 % of the pixels differ clearly from the start."
     )
     assert "No frame of this strip changes its decision" in _story(an_explanation(RISING[:3]))
     assert "already decides otherwise on the reconstruction: 53 %" in _story(an_explanation(RISING, start=4, flip=4))
@@ -157,10 +158,10 @@ def test_the_story_tells_what_the_report_tells() -> None:
 
 @pytest.mark.parametrize("bold", [False, True])
 def test_every_character_of_the_strip_is_in_its_font(bold: bool) -> None:
-    font = _font(bold, 40)
-    missing = bytes(font.getmask("\uffff"))
+    inter = font(bold, 40)
+    missing = bytes(inter.getmask("\uffff"))
     for character in MOTTO.replace(" ", "") + "λ−+<>≥·→%…0123456789äöüßéñøčł":
-        assert bytes(font.getmask(character)) != missing, character
+        assert bytes(inter.getmask(character)) != missing, character
 
 
 def test_digits_are_equally_wide() -> None:
