@@ -21,7 +21,7 @@ import httpx2
 from app.processes import POLL_S, ChildProcess, ProcessEnded
 from app.settings import Settings
 from models.store import Store
-from workers.broker import ensure_broker, stop_broker
+from workers.broker import BROKER_ERRORS, ensure_broker, redis_client, stop_broker
 from workers.errors import WorkerError
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ class Stack:
         run_dir = settings.RUN_DIR.with_name(f"{settings.RUN_DIR.name}-{port}")
         self.settings = settings.model_copy(update={"PORT": port, "RUN_DIR": run_dir})
         self.children: list[ChildProcess] = []
+        self._broker = redis_client(self.settings, retries=0)
         self._quiet = quiet
         self._should_stop = should_stop
         self._undo = ExitStack()
@@ -74,6 +75,7 @@ class Stack:
         with ExitStack() as undo:
             self._check_settings()
             undo.callback(stop_broker, self.settings)
+            undo.callback(self._broker.close)
             broker_url = self._start_broker()
             undo.callback(self._stop_children)
             for name, module in (("worker", ("workers",)), ("HTTP face", ("app", "api"))):
@@ -97,8 +99,12 @@ class Stack:
         try:
             for child in self.children:
                 child.check()
+            if self.settings.REDIS_URL is None:
+                self._broker.ping()
         except ProcessEnded as ended:
             raise StackFailed(str(ended)) from None
+        except BROKER_ERRORS:
+            raise StackFailed(f"The private broker has ended; {self.settings.RUN_DIR} has its log.") from None
 
     def _check_settings(self) -> None:
         if not Store(self.settings.BUNDLES_DIR).classifiers():

@@ -119,6 +119,16 @@ def test_a_part_that_dies_is_told_about(own_settings: Settings) -> None:
             stack.check()
 
 
+def test_a_broker_that_dies_is_told_about(own_settings: Settings) -> None:
+    with Stack(own_settings, quiet=True) as stack:
+        (broker,) = [process for process in processes_of(stack.settings.RUN_DIR) if "valkey" in process.name()]
+        broker.kill()
+        broker.wait(5)
+        with pytest.raises(StackFailed, match="broker has ended"):
+            stack.check()
+    assert_nothing_is_left(own_settings.RUN_DIR)
+
+
 def test_a_port_that_is_taken_is_told_about_before_anything_starts(own_settings: Settings) -> None:
     with socket.create_server((own_settings.HOST, 0)) as taken:
         settings = own_settings.model_copy(update={"PORT": taken.getsockname()[1]})

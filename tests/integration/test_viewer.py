@@ -46,7 +46,8 @@ def page(browser: "playwright.Browser", stack: Stack) -> Iterator["playwright.Pa
 
 def explain(page: "playwright.Page", data: bytes = SAMPLE) -> None:
     """Choose an image and ask."""
-    page.get_by_label("Image", exact=True).set_input_files({"name": "band.png", "mimeType": "image/png", "buffer": data})
+    file = {"name": "band.png", "mimeType": "image/png", "buffer": data}
+    page.get_by_label("Image", exact=True).set_input_files(file)
     page.get_by_role("button", name="Explain").click()
 
 
