@@ -44,19 +44,21 @@ class Service:
             broker=redis_client(settings, retries=0),
         )
 
-    def accept(self, record: JobRecord, image: bytes) -> None:
-        """Write a job down, then queue it. A job that cannot be queued is not kept.
+    def accept(self, record: JobRecord, image: bytes) -> int | None:
+        """Write a job down, then queue it; return its place in the queue. A job that cannot be queued is not kept.
 
         Raises:
             One of BROKER_ERRORS: The broker is away or full; nothing was accepted.
         """
         try:
             self.jobs.create(record, image)
+            position = self.jobs.queue_position(record.id)  # asked before a worker can take it
             submit(self.celery, record.id)
         except BROKER_ERRORS:
             with suppress(*BROKER_ERRORS):
                 self.jobs.delete(record.id)
             raise
+        return position
 
     def open_classifier(self, classifier_id: str, version: int | None = None) -> Bundle[ClassifierManifest]:
         """A verified classifier, the highest version unless one is asked for.

@@ -83,8 +83,7 @@ def explain(
     image = read_upload(form.image, max_bytes=settings.MAX_UPLOAD_BYTES, max_pixels=settings.MAX_PIXELS)
 
     record = JobRecord(id=str(uuid4()), request=form.job_request(classifier.version), created_at=utc_now())
-    service.accept(record, image)
-    job = Job.of(record, service.jobs.queue_position(record.id))
+    job = Job.of(record, queue_position=service.accept(record, image))
     response.headers["Location"] = job.links.self
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return job
