@@ -148,8 +148,8 @@ def evaluate(config: RunConfig, run: RunFolder, bundles: Path, test: ImageSet) -
     model = open_model(bundles, config.classifier.id, config.version)
     outcomes = explain_all(model, images)
     figures = classifier_figures(outcomes, truth, config.classifier.threshold)
-    sampled = [by_bootstrap(config, patients, figure) for figure in figures.values()]
-    per_image = dict(zip(figures, sampled, strict=True))
+    measured = {name: by_bootstrap(config, patients, figure) for name, figure in figures.items()}
+    per_image = {name: metric for name, metric in measured.items() if metric is not None}
     space = {name: per_image.pop(name) for name in ("reconstruction_ms_ssim", "reconstruction_mae")}
     classifier = {**per_image, **surrogate_figures(config, model)}
     space.update(image_set_figures(config, run, model, images))
@@ -200,11 +200,13 @@ def _mean_of(column: np.ndarray) -> Callable[[np.ndarray], float]:
     return mean
 
 
-def by_bootstrap(config: RunConfig, patients: np.ndarray, figure: Callable[[np.ndarray], float]) -> Metric:
-    """A figure over all images with its interval over patients."""
-    everyone = np.arange(len(patients))
+def by_bootstrap(config: RunConfig, patients: np.ndarray, figure: Callable[[np.ndarray], float]) -> Metric | None:
+    """A figure over all images with its interval over patients; None where these images say nothing about it."""
+    value = figure(np.arange(len(patients)))
+    if np.isnan(value):
+        return None
     interval = metrics.bootstrap_ci(patients, figure, config.evaluate.bootstrap, config.seed)
-    return Metric(value=figure(everyone), ci95=interval, n=len(patients))
+    return Metric(value=value, ci95=interval, n=len(patients))
 
 
 def surrogate_figures(config: RunConfig, model: Networks) -> dict[str, Metric]:

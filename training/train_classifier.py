@@ -129,7 +129,7 @@ def train_one(config: RunConfig, run: RunFolder, recipe: Recipe, train: ImageSet
                 loss.backward()
                 optimiser.step()
                 schedule.step()
-                follow(average, network)
+                follow(average, network, schedule.last_epoch)
                 advance(len(index))
             auc = target_auc(config, average, val)
             if auc > best_auc:
@@ -159,11 +159,12 @@ def supervise(network: ResNet, x: Tensor, labels: Tensor, smoothing: float) -> T
 
 
 @torch.no_grad()
-def follow(average: ResNet, network: ResNet) -> None:
-    """Moves the averaged weights towards the current ones, batch statistics too."""
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - AVERAGE_DECAY)
+def follow(average: ResNet, network: ResNet, steps: int) -> None:
+    """Moves the averaged weights towards the current ones, batch statistics too; faster while few steps are done."""
+    share = 1 - min(AVERAGE_DECAY, (1 + steps) / (10 + steps))
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), share)
     for slow, fast in zip(average.buffers(), network.buffers(), strict=True):
-        slow.copy_(torch.lerp(slow, fast, 1 - AVERAGE_DECAY) if slow.is_floating_point() else fast)
+        slow.copy_(torch.lerp(slow, fast, share) if slow.is_floating_point() else fast)
 
 
 def load_network(config: RunConfig, run: RunFolder, name: str) -> ResNet:

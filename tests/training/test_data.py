@@ -1,0 +1,133 @@
+"""Images and labels become arrays by patient; whatever is wrong with them is named."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.pixels import encode_png
+from training.config import DataConfig, RunConfig, load_config
+from training.data import read_splits
+from training.errors import ConfigError, DataError, LeakageError
+
+ROWS = [
+    {"file": f"{split}{i}.png", "split": split, "label": str(i % 2), "patient": f"{split}{i // 2}"}
+    for split in ("train", "val", "test")
+    for i in range(4)
+]
+
+
+def config(root: Path, **changes: Any) -> DataConfig:
+    """A data section over `images/` and `labels.csv` in a folder."""
+    fields: dict[str, Any] = {
+        "root": root,
+        "sources": [{"images": "images", "labels": "labels.csv"}],
+        "size_px": 16,
+        "channels": 1,
+        "classes": ["no", "yes"],
+        "splits": {"train": ["train"], "val": ["val"], "test": ["test"]},
+        "mirror": False,
+        "dataset": "drawn",
+        "modality": "drawing",
+        "licence": "CC0-1.0",
+        "attribution": "drawn by the tests",
+    }
+    return DataConfig.model_validate({**fields, **changes})
+
+
+def write(root: Path, rows: list[dict[str, str]] = ROWS) -> None:
+    """Grey images whose brightness is their place in the list, and their labels."""
+    (root / "images").mkdir()
+    for i, row in enumerate(rows):
+        (root / "images" / row["file"]).write_bytes(encode_png(np.full((1, 24, 24), 10 * i, np.uint8)))
+    with (root / "labels.csv").open("w", newline="") as f:
+        writer = csv.DictWriter(f, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_every_image_lands_in_its_split_with_its_label_and_patient(tmp_path: Path) -> None:
+    write(tmp_path)
+    sets = read_splits(config(tmp_path))
+    assert {split: len(images) for split, images in sets.items()} == {"train": 4, "val": 4, "test": 4}
+    assert sets["val"].images.shape == (4, 1, 16, 16)
+    assert sets["val"].images[:, 0, 8, 8].tolist() == [40, 50, 60, 70]
+    assert sets["val"].labels.tolist() == [0, 1, 0, 1]
+    assert sets["val"].patients.tolist() == ["val0", "val0", "val1", "val1"]
+
+
+def test_several_names_may_make_up_one_split(tmp_path: Path) -> None:
+    extra = {"file": "more.png", "split": "train-extra", "label": "1", "patient": "another"}
+    write(tmp_path, [*ROWS, extra])
+    sets = read_splits(config(tmp_path, splits={"train": ["train", "train-extra"], "val": ["val"], "test": ["test"]}))
+    assert sets["train"].files.tolist()[-1] == "more.png"
+    assert len(sets["train"]) == 5
+
+
+def test_a_patient_in_two_splits_is_refused_without_being_named(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        [{**row, "patient": "Jane Doe"} if row["file"] in ("train0.png", "test0.png") else row for row in ROWS],
+    )
+    with pytest.raises(LeakageError, match="1 patients stand in both train and test") as error:
+        read_splits(config(tmp_path))
+    assert "Jane" not in str(error.value)
+
+
+def test_a_corrupt_image_is_named_and_skipped_up_to_the_limit(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "images" / "train1.png").write_bytes(b"not a png")
+    told: list[str] = []
+    assert len(read_splits(config(tmp_path, max_corrupt=1), told.append)["train"]) == 3
+    assert told[0].startswith("skipped train1.png")
+    with pytest.raises(DataError, match="max_corrupt allows 0"):
+        read_splits(config(tmp_path), told.append)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sources": [{"images": "nowhere", "labels": "labels.csv"}]}, "nowhere does not exist"),
+        ({"patient_column": "person"}, "no column person"),
+        ({"classes": ["only"]}, "label '1' of train1.png: must be 0 to 0"),
+        ({"splits": {"train": ["train"], "val": ["val"], "test": ["holdout"]}}, "no image in split test"),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    write(tmp_path)
+    with pytest.raises(DataError, match=message):
+        read_splits(config(tmp_path, **change))
+
+
+def test_an_image_that_the_labels_name_must_be_there(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "images" / "val2.png").unlink()
+    with pytest.raises(DataError, match=r"holds no val2\.png"):
+        read_splits(config(tmp_path))
+
+
+@pytest.mark.parametrize("path", sorted(Path("training/configs").glob("*.toml")), ids=lambda p: p.stem)
+def test_shipped_configs_are_valid(path: Path) -> None:
+    assert isinstance(load_config(path), RunConfig)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = ", "not TOML"),
+        ("nmae = 'x'", "nmae: Extra inputs are not permitted"),
+        ("name = 'x'", "data: Field required"),
+    ],
+)
+def test_a_config_that_cannot_be_used_names_its_fault(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(path)
+
+
+def test_a_config_that_is_not_there_is_an_error_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read nothing\.toml"):
+        load_config(tmp_path / "nothing.toml")

@@ -1,0 +1,52 @@
+"""The discriminator sees single images and the variety of a batch."""
+
+import pytest
+import torch
+
+from training.discriminator import Conv, Discriminator, minibatch_std
+
+
+@pytest.mark.parametrize(("channels", "n"), [(1, 8), (3, 4), (1, 1)])
+def test_there_is_one_logit_an_image(channels: int, n: int) -> None:
+    D = Discriminator(32, channels, channel_base=256, channel_max=32)
+    assert D(torch.randn(n, channels, 32, 32)).shape == (n,)
+
+
+def test_a_batch_of_equal_images_has_no_spread() -> None:
+    x = torch.randn(1, 3, 4, 4).expand(8, -1, -1, -1)
+    assert float(minibatch_std(x)[:, -1].abs().max()) < 1e-3
+
+
+def test_spread_is_measured_within_groups_of_four() -> None:
+    x = torch.zeros(8, 1, 2, 2)
+    x[::2] = 2.0  # strided groups: images 0, 2, 4, 6 are one group, all alike
+    spread = minibatch_std(x)[:, -1, 0, 0]
+    assert spread.shape == (8,)
+    torch.testing.assert_close(spread, torch.full((8,), 1e-4))
+
+
+@torch.no_grad()
+def test_equalised_convolutions_keep_unit_variance() -> None:
+    torch.manual_seed(0)
+    y = Conv(64, 64, 3, activation=False)(torch.randn(4, 64, 32, 32))
+    assert float(y[:, :, 1:-1, 1:-1].var()) == pytest.approx(1.0, rel=0.1)
+
+
+@torch.no_grad()
+def test_down_sampling_halves_height_and_width() -> None:
+    x = torch.randn(2, 8, 16, 16)
+    assert Conv(8, 12, 3, down=True)(x).shape == (2, 12, 8, 8)
+    assert Conv(8, 12, 1, down=True, activation=False)(x).shape == (2, 12, 8, 8)
+
+
+def test_r1_in_bfloat16_is_close_to_single_precision() -> None:
+    from training.losses import r1_penalty
+
+    torch.manual_seed(0)
+    D = Discriminator(32, 1, channel_base=512, channel_max=64)
+    x = torch.rand(32, 1, 32, 32) * 2 - 1
+    penalties = []
+    for dtype in (torch.float32, torch.bfloat16):
+        seen = x.clone().requires_grad_()
+        penalties.append(float(r1_penalty(seen, D(seen, dtype=dtype)).detach()))
+    assert penalties[1] == pytest.approx(penalties[0], rel=0.05)
