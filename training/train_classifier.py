@@ -23,6 +23,7 @@ from training.data import ImageSet
 from training.device import choose_device, rng_state, set_rng_state
 from training.resnet import bottleneck_resnet, domain_resnet
 from training.runfolder import RunFolder, progress
+from training.schedule import set_learning_rate
 
 AVERAGE_DECAY = 0.995
 ROTATION_MAX_RAD = math.radians(8)
@@ -104,7 +105,6 @@ def train_one(config: RunConfig, run: RunFolder, recipe: Recipe, train: ImageSet
     c = config.classifier
     optimiser = torch.optim.AdamW(network.parameters(), lr=c.lr, weight_decay=c.weight_decay)
     steps = math.ceil(len(train) / c.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, c.lr, total_steps=recipe.passes * steps, pct_start=0.15)
     done, best, best_auc = 0, average.state_dict(), 0.0
     if (state := run.load(recipe.name)) is not None:
         for part, name in (
@@ -116,6 +116,7 @@ def train_one(config: RunConfig, run: RunFolder, recipe: Recipe, train: ImageSet
             part.load_state_dict(state[name])
         done, best, best_auc = state["passes"], state["best"], state["best_auc"]
         set_rng_state(state["rng"])
+    step = done * steps
     images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
     with progress(recipe.name, recipe.passes * len(train), done * len(train)) as advance:
         for number in range(done + 1, recipe.passes + 1):
@@ -125,11 +126,12 @@ def train_one(config: RunConfig, run: RunFolder, recipe: Recipe, train: ImageSet
                 loss = supervise(
                     network, jitter(x, mirror=config.data.mirror), labels[index].to(device), c.label_smoothing
                 )
+                set_learning_rate(optimiser, step / (recipe.passes * steps), c.lr)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
-                schedule.step()
-                follow(average, network, schedule.last_epoch)
+                step += 1
+                follow(average, network, step)
                 advance(len(index))
             auc = target_auc(config, average, val)
             if auc > best_auc:
@@ -142,7 +144,6 @@ def train_one(config: RunConfig, run: RunFolder, recipe: Recipe, train: ImageSet
                     "network": network.state_dict(),
                     "average": average.state_dict(),
                     "optimiser": optimiser.state_dict(),
-                    "schedule": schedule.state_dict(),
                     "passes": number,
                     "best": best,
                     "best_auc": best_auc,

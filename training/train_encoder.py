@@ -14,10 +14,10 @@ from training.encoder import Encoder, latent_statistics, sample_w
 from training.pictures import save_grid
 from training.prepare import load_split
 from training.runfolder import RunFolder, progress
+from training.schedule import set_learning_rate
 from training.stylegan2 import Generator
 from training.train_gan import build_generator
 
-WARMUP_SHARE = 0.05
 HELD_OUT = 512
 GRID_ROWS = 32
 
@@ -41,13 +41,6 @@ def load_encoder(config: RunConfig, run: RunFolder) -> Encoder:
     encoder = Encoder(config.encoder, config.data.channels, nought, nought)
     encoder.load_state_dict(state["encoder"])
     return encoder.eval().to(choose_device())
-
-
-def learning_rate(share: float, peak: float) -> float:
-    """Linear warm-up, then cosine to nought; `share` of the run is done, 0 to 1."""
-    if share < WARMUP_SHARE:
-        return peak * share / WARMUP_SHARE
-    return peak * 0.5 * (1 + math.cos(math.pi * (share - WARMUP_SHARE) / (1 - WARMUP_SHARE)))
 
 
 def synthetic_batch(G: Generator, n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -80,8 +73,7 @@ def train_encoder(config: RunConfig, run: RunFolder) -> None:
         while seen < total:
             encoder.train()
             x, w = synthetic_batch(G, c.batch, dtype)
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(seen / total, c.lr)
+            set_learning_rate(optimiser, seen / total, c.lr)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
                 code = encoder.standardised(x.contiguous(memory_format=torch.channels_last))
             loss = (code.float() - (w - encoder.mean) / encoder.std).square().mean()
