@@ -33,6 +33,7 @@ COPY . /src
 RUN --mount=type=cache,target=/tmp/.cache/pip \
     python3 -m venv /opt/contrafact && /opt/contrafact/bin/pip install /src
 
+# A stage of this file, not an image without a tag:
 # hadolint ignore=DL3006
 FROM base-${DEVICE} AS build-worker
 ARG DEVICE
@@ -59,6 +60,7 @@ CMD ["uvicorn", "app.main:create_app", "--factory", "--host", "0.0.0.0", "--port
 
 # ---- worker --------------------------------------------------------------------------------------------------------
 
+# A stage of this file, not an image without a tag:
 # hadolint ignore=DL3006
 FROM base-${DEVICE} AS worker
 ARG DEVICE

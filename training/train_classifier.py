@@ -107,12 +107,8 @@ def train_one(config: RunConfig, run: RunFolder, recipe: Recipe, train: ImageSet
     steps = math.ceil(len(train) / c.batch)
     done, best, best_auc = 0, average.state_dict(), 0.0
     if (state := run.load(recipe.name)) is not None:
-        for part, name in (
-            (network, "network"),
-            (average, "average"),
-            (optimiser, "optimiser"),
-            (schedule, "schedule"),
-        ):
+        moving = {"network": network, "average": average, "optimiser": optimiser}
+        for name, part in moving.items():
             part.load_state_dict(state[name])
         done, best, best_auc = state["passes"], state["best"], state["best_auc"]
         set_rng_state(state["rng"])
