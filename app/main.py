@@ -3,6 +3,7 @@
 Importing this loads no network and no engine: explanations are made by the workers.
 """
 
+import logging
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -25,6 +26,7 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
         service: What the routes stand on; made from the settings if not given.
     """
     settings = settings or Settings()
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a form that cannot be read is the client's news
     app = FastAPI(
         title="Contrafact",
         version=version("contrafact"),

@@ -173,9 +173,12 @@ def test_another_body_than_a_form_is_refused(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=x"])
-def test_a_form_that_cannot_be_read_is_a_bad_request(client: TestClient, content_type: str) -> None:
+def test_a_form_that_cannot_be_read_is_a_bad_request_and_no_news_for_the_log(
+    client: TestClient, content_type: str, caplog: pytest.LogCaptureFixture
+) -> None:
     answer = client.post("/explain", content=b"garbage", headers={"content-type": content_type})
     assert_problem(answer, 400, "body-unreadable")
+    assert [record for record in caplog.records if record.levelname != "INFO"] == []
 
 
 # --- When something else is away -----------------------------------------------------------------------------------
