@@ -11,7 +11,6 @@ ModelsError
 
 Each class carries a stable `code` for job records and HTTP answers. No message quotes the content of an image.
 """
-# ruff: noqa: N818 - the names say what happened; "Error" stands on the bases.
 
 from typing import ClassVar
 

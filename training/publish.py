@@ -149,9 +149,9 @@ def measured_notes(config: RunConfig, run: RunFolder) -> list[str]:
         f"The {choice['walk']} walk is shipped: best of those tried on val by flip rate at equal change ({walks}).",
         f"The surrogate was fitted on {choice['samples']:,} generated images, {choice['positive_share']:.0%} of them "
         f"positive; its direction and that from half of them have a cosine of {cosine:.3f}.",
-        f"Weights are stored in 8 bits. Against float32, probabilities of the classifier on val images drift by "
-        f"{drift['classifier_mean']:.4f} on average and {drift['classifier_max']:.4f} at most; pixels of the "
-        f"generator by {drift['generator_mean']:.4f} of the range on average; w of the encoder by "
+        "Weights are stored in 8 bits, those of the classifier in 10. Against float32, the classifier's answer on val "
+        f"images drifts by {drift['classifier_mean']:.4f} on average and {drift['classifier_max']:.4f} at most, the "
+        f"generator's pixels by {drift['generator_mean']:.4f} of the range and the encoder's w by "
         f"{drift['encoder_mean']:.3f} standard deviations on average.",
         "FID, precision and recall are measured in the features of the domain network, a small ResNet trained on the "
         "data set's own labels with another seed and architecture than the classifier.",

@@ -4,7 +4,6 @@ encode -> coarse walk -> choose λ for the asked probabilities -> deliver frames
 Every probability is f on the delivered 8-bit pixels, never on what the generator gave before rounding.
 F: frames, D: latent size, C: channels, S: the side of the square images.
 """
-# ruff: noqa: N818 - the names of errors say what happened.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
