@@ -51,12 +51,13 @@ RUN --mount=type=cache,target=/tmp/.cache/pip \
 FROM base-cpu AS api
 COPY --from=build-api /opt/contrafact /opt/contrafact
 COPY models/bundles /srv/bundles
-ENV BUNDLES_DIR=/srv/bundles
+# Every address of the container; the service refuses that until ALLOW_REMOTE=yes says that something guards it.
+ENV BUNDLES_DIR=/srv/bundles HOST=0.0.0.0 PORT=8000
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python3", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/health/live', timeout=4)"]
-CMD ["uvicorn", "app.main:create_app", "--factory", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["python3", "-m", "app", "api"]
 
 # ---- worker --------------------------------------------------------------------------------------------------------
 
@@ -68,12 +69,18 @@ COPY --from=build-worker /opt/contrafact /opt/contrafact
 COPY models/bundles /srv/bundles
 ENV BUNDLES_DIR=/srv/bundles DEVICE=${DEVICE}
 USER 10001:10001
+# Healthy: a process of this worker has replayed its golden pairs and is alive.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
+    CMD ["python3", "-c", "import socket; from workers.broker import READY_PREFIX, redis_client; from workers.settings import Settings; next(redis_client(Settings(), retries=0).scan_iter(f'{READY_PREFIX}{socket.gethostname()}:*'))"]
 CMD ["python3", "-m", "workers"]
 
 # ---- training ------------------------------------------------------------------------------------------------------
 
 FROM base-cpu AS training
 COPY --from=build-training /opt/contrafact /opt/contrafact
+# Configs are found here, and data, runs and the store of bundles mounted here.
+WORKDIR /srv
+COPY training/configs training/configs
 USER 10001:10001
 ENTRYPOINT ["python3", "-m", "training"]
 CMD ["--help"]
