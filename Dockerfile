@@ -15,16 +15,19 @@ ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 ARG CUDA_IMAGE=nvidia/cuda:13.0.2-cudnn-runtime-ubuntu24.04
 
 # ---- bases: Python 3.12 on both, with what every image of ours sets ------------------------------------------------
+# The user has a name only because Celery warns of a group that has none.
 
 FROM ${PYTHON_IMAGE} AS base-cpu
 ENV PATH=/opt/contrafact/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+RUN groupadd --gid 10001 contrafact && useradd --uid 10001 --gid 10001 --no-create-home contrafact
 
 FROM ${CUDA_IMAGE} AS base-cuda
 ENV PATH=/opt/contrafact/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3.12 python3.12-venv \
-    && rm -rf /var/lib/apt/lists/*
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 10001 contrafact && useradd --uid 10001 --gid 10001 --no-create-home contrafact
 
 # ---- builds: one virtual environment each; pip's cache stays on the build machine ----------------------------------
 
