@@ -65,20 +65,23 @@ def ends(strips: list[Explanation], measure: object) -> tuple[np.ndarray, np.nda
 def test_the_drawn_gap_is_measured_as_it_was_drawn() -> None:
     rng = np.random.default_rng(0)
     for gap in (3.0, 6.5, 10.0):
-        measured = np.mean([drawn_joints.gap_of(drawn_joints.draw(gap, False, rng)) for _ in range(20)])
+        measured = np.mean([drawn_joints.gap_of(drawn_joints.draw(gap, 0.5, rng)) for _ in range(20)])
         assert measured == pytest.approx(gap, abs=0.6)
 
 
 def test_towards_narrow_the_gap_closes_and_away_from_it_opens(strips: list[Explanation]) -> None:
     first, last = ends(strips, drawn_joints.gap_of)
     assert np.mean(first > last + 1) >= 0.9
-    assert np.median(first - last) > 2
+    assert np.median(first - last) > 1.5
 
 
 def test_the_mark_that_has_nothing_to_do_with_it_stays(strips: list[Explanation]) -> None:
-    """Its brightness moves by little of the 0.75 that lies between a mark and none."""
+    """The generator draws marks of many shades, and the walk changes an image's own by little of that."""
     first, last = ends(strips, drawn_joints.mark_of)
-    assert np.median(np.abs(first - last)) < 0.15
+    starts = [drawn_joints.mark_of(s.frames[s.start_index].pixels) for s in strips]
+    assert np.std(starts) > 0.1
+    assert np.median(np.abs(first - last)) < 0.1
+    assert np.corrcoef(first, last)[0, 1] > 0.8
 
 
 def test_the_classifier_s_answer_follows_the_walk(strips: list[Explanation]) -> None:

@@ -40,8 +40,9 @@ def tiny_config(root: Path, **gan: Any) -> RunConfig:
             "gan": {
                 "latent_size": 32,
                 "mapping_layers": 2,
-                "channel_base": 512,
+                "channel_base": 256,
                 "channel_max": 64,
+                "style_mixing": 0.0,
                 "total_kimg": 24,
                 "r1_gamma": 0.01,
                 "dtype": "float32",
