@@ -24,8 +24,9 @@ help: ## list these commands
 demo: $(VENV)/.cpu ## explain a synthetic sample image and write demo/strip.png
 	@$(BIN)/python -m app demo
 
+serve: export PORT := $(PORT)
 serve: $(VENV)/.cpu ## run broker, worker and API on 127.0.0.1:PORT until Ctrl-C
-	@PORT=$(PORT) $(BIN)/python -m app serve
+	@$(BIN)/python -m app serve
 
 test: lint ## linters, import contracts and every test but the slow ones
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
