@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from models.errors import ModelsError
 from training.config import RunConfig, load_config
 from training.errors import TrainingError
-from training.runfolder import RunFolder
+
+if TYPE_CHECKING:
+    from training.runfolder import RunFolder
 
 app = typer.Typer(
     help="Makes generator, encoder and direction from a folder of images, measures them, and writes bundles.",
@@ -33,6 +35,8 @@ DEFAULT_BUNDLES = Path("models/bundles")
 
 
 def _open(config: Path, runs: Path) -> tuple[RunConfig, RunFolder]:
+    from training.runfolder import RunFolder
+
     loaded = load_config(config)
     return loaded, RunFolder(runs, loaded)
 
@@ -49,7 +53,7 @@ def run_command(
         for line in plan(loaded, runs):
             typer.echo(line)
         return
-    for path in run_all(loaded, RunFolder(runs, loaded), bundles):
+    for path in run_all(*_open(config, runs), bundles):
         typer.echo(f"published {path}")
 
 

@@ -157,5 +157,6 @@ class Pen:
 
 @lru_cache
 def font(bold: bool, size_px: int) -> ImageFont.FreeTypeFont:
+    """The shipped typeface in one of its two weights; loaded once for each size."""
     path = FONTS / f"Inter-{'SemiBold' if bold else 'Regular'}.ttf"
     return ImageFont.truetype(path, size_px, layout_engine=ImageFont.Layout.BASIC)
