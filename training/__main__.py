@@ -90,10 +90,14 @@ def train_gan_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
 
 @app.command("train-encoder")
 def train_encoder_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
-    """Train the encoder on pairs that the generator draws."""
+    """Train the encoder on pairs that the generator draws, then on real images."""
+    from training.prepare import prepare
+    from training.refine_encoder import refine_encoder
     from training.train_encoder import train_encoder
 
-    train_encoder(*_open(config, runs))
+    loaded, run = _open(config, runs)
+    train_encoder(loaded, run)
+    refine_encoder(loaded, run, prepare(loaded, run)["train"])
 
 
 @app.command("export")

@@ -101,7 +101,7 @@ class GanConfig(Section):
 
 
 class EncoderConfig(Section):
-    """The ResNet50 encoder, stage A: synthetic pairs, squared error on standardised w."""
+    """The ResNet50 encoder. Stage A: synthetic pairs, squared error on standardised w. Stage B: real images."""
 
     layers: tuple[Positive, Positive, Positive, Positive] = (3, 4, 6, 3)
     width: Positive = 64
@@ -111,6 +111,13 @@ class EncoderConfig(Section):
     weight_decay: float = 0.01
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     checkpoint_kimg: float = 10
+    real_kimg: float = 0  # real images shown in stage B; 0 leaves it out
+    real_lr: float = 3e-4
+    synthetic_weight: float = 0.3
+    pixel_weight: float = 1.0
+    feature_weight: float = 1.0
+    logit_weight: float = 0.3
+    latent_weight: float = 0.3
 
 
 class DirectionConfig(Section):

@@ -12,6 +12,7 @@ from training.export import NETWORKS, export_networks
 from training.fit_direction import candidates, fit_direction
 from training.prepare import load_split, prepare
 from training.publish import measured_notes, publish, save_report
+from training.refine_encoder import refine_encoder
 from training.runfolder import RunFolder
 from training.train_classifier import train_classifiers
 from training.train_encoder import train_encoder
@@ -29,6 +30,7 @@ def run_all(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
     train_classifiers(config, run, sets["train"], sets["val"])
     train_gan(config, run, sets["train"])
     train_encoder(config, run)
+    refine_encoder(config, run, sets["train"])
     if not all((run.path / "onnx" / f"{name}.onnx").exists() for name in NETWORKS):
         export_networks(config, run)
     if not (run.path / "direction" / "choice.json").exists():
@@ -51,7 +53,8 @@ def plan(config: RunConfig, runs: Path) -> list[str]:
     Raises:
         DataError: an image source or its labels are missing.
     """
-    folder, data, f, gan = runs / config.name, config.data, config.classifier, config.gan
+    folder = runs / config.name
+    data, f, gan, encoder = config.data, config.classifier, config.gan, config.encoder
     for source in data.sources:
         for part in (source.images, source.labels):
             if not (data.root / part).exists():
@@ -62,7 +65,7 @@ def plan(config: RunConfig, runs: Path) -> list[str]:
         f"data             {len(data.sources)} sources, {data.size_px} px, {data.channels} channel(s)",
         f"classifier       {f.passes} passes, then the domain network {f.domain_passes}",
         f"generator        {gan.total_kimg:g} thousand images in batches of {gan.batch}, {gan.dtype}",
-        f"encoder          {config.encoder.total_kimg:g} thousand generated images",
+        f"encoder          {encoder.total_kimg:g} thousand generated images, then {encoder.real_kimg:g} real",
         f"direction        {config.direction.samples:,} questions to f, {len(config.direction.blends)} walks on val",
         f"bundles          spaces/{config.space.id}/{config.version}, classifiers/{f.id}/{config.version}",
     ]

@@ -46,3 +46,13 @@ def features(network: ResNet, x: Tensor, batch: int = 256) -> Tensor:
         return torch.cat([network(part).float() for part in x.split(batch)])
     finally:
         network.fc = head
+
+
+def activations(network: ResNet, x: Tensor) -> tuple[list[Tensor], Tensor]:
+    """What each of the four stages makes of images [N, C, S, S], and the logits: four feature maps, [N, outputs]."""
+    x = network.maxpool(network.act(network.bn1(network.conv1(x))))
+    maps = []
+    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+        x = stage(x)
+        maps.append(x)
+    return maps, network.fc(network.avgpool(x).flatten(1))

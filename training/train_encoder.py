@@ -33,9 +33,9 @@ def load_generator(config: RunConfig, run: RunFolder) -> Generator:
 
 
 def load_encoder(config: RunConfig, run: RunFolder) -> Encoder:
-    """The trained encoder, ready to evaluate; StepMissing before `train-encoder`."""
+    """The encoder as far as it is trained, ready to evaluate; StepMissing before `train-encoder`."""
     run.need("checkpoints", "encoder.pt", verb="train-encoder")
-    state = run.load("encoder")
+    state = run.load("encoder-real") or run.load("encoder")
     assert state is not None
     nought = torch.zeros(config.gan.latent_size)
     encoder = Encoder(config.encoder, config.data.channels, nought, nought)

@@ -50,7 +50,7 @@ def tiny_config(root: Path, **gan: Any) -> RunConfig:
                 "sample_kimg": 8,
                 **gan,
             },
-            "encoder": {"layers": [1, 1, 1, 1], "width": 16, "total_kimg": 24, "dtype": "float32"},
+            "encoder": {"layers": [1, 1, 1, 1], "width": 16, "total_kimg": 24, "real_kimg": 2, "dtype": "float32"},
             "direction": {"samples": 2000, "val_images": 24},
             "evaluate": {"surrogate_samples": 500, "bootstrap": 50, "max_images": 40},
         }
