@@ -194,7 +194,7 @@ def explain(
     progress("encode", 10)
     w = run.encode(pixels)
     progress("traverse", 20)
-    grid = run.timed("traverse", lambda: coarse_grid(w, run.direction, model.latent, asked))
+    grid = run.timed("traverse", lambda: coarse_grid(w, run.direction, model.latent))
     coarse = run.render(w, grid)
     answers = run.predict(np.concatenate([pixels[None], coarse]))
     input_probability, curve = float(answers[0]), answers[1:]

@@ -8,25 +8,25 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.traversal import Direction, Latent, limits, logit, surrogate_logit
+from models.traversal import Direction, Latent, limits, logit
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 COARSE_STEPS = 13
 """Frames of the first batch; odd, so that λ = 0 is one of them."""
-COARSE_MARGIN = 4.0
-"""Logits by which the first batch reaches beyond what the surrogate promises, since f may answer more weakly."""
 
 
-def coarse_grid(w: F32, direction: Direction, latent: Latent, asked: F64) -> F64:
-    """λ [COARSE_STEPS] from below the lowest asked probability to above the highest, in the space, 0 in the middle."""
-    start = float(surrogate_logit(direction, w[None])[0])
+def coarse_grid(w: F32, direction: Direction, latent: Latent) -> F64:
+    """λ [COARSE_STEPS] from one end of the space to the other, 0 in the middle, closer together near it.
+
+    The whole walk is asked about, not only as far as the surrogate promises the wanted answers: f often answers more
+    weakly than its surrogate. Distances from 0 grow with the square of the count, so that an f that answers at once is
+    met by small steps.
+    """
     lo, hi = limits(w, direction, latent)
-    first = max(lo, min(float(logit(asked[0])) - start, 0.0) - COARSE_MARGIN)
-    last = min(hi, max(float(logit(asked[-1])) - start, 0.0) + COARSE_MARGIN)
-    half = COARSE_STEPS // 2
-    return np.concatenate([np.linspace(first, 0, half, endpoint=False), np.linspace(0, last, half + 1)])
+    share = (np.arange(1, COARSE_STEPS // 2 + 1) / (COARSE_STEPS // 2)) ** 2
+    return np.concatenate([lo * share[::-1], [0.0], hi * share])
 
 
 def place_start(asked: F64, start_probability: float, insert: bool) -> tuple[list[float | None], int]:
