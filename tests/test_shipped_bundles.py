@@ -70,12 +70,13 @@ def test_card_and_report_say_what_the_manifest_says(bundle: Bundle[Any]) -> None
 
 
 @pytest.mark.parametrize("classifier", classifiers(), ids=name)
-def test_the_sample_s_strip_reports_what_the_classifier_says_of_delivered_pixels(
+def test_the_sample_s_strip_shows_the_decision_change_on_delivered_pixels(
     classifier: Bundle[ClassifierManifest],
 ) -> None:
     model = networks(classifier)
     sample = prepare(decode(model.space.file("sample.png").read_bytes()).pixels, model.image)
     explanation = explain(model, sample)
+    assert explanation.flip.reached
     delivered = np.stack([frame.pixels for frame in explanation.frames])
     reported = [frame.probability for frame in explanation.frames]
     np.testing.assert_allclose(model.classify(to_float(delivered)), reported, atol=1e-6)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import nn
@@ -12,14 +12,13 @@ from training.compact import GROUP, Bits, compact, quantise
 from training.onnx_networks import open_network, to_onnx
 
 
-@settings(deadline=None)  # the first example pays for imports
 @given(hnp.arrays(np.float32, st.integers(1, 300), elements=st.floats(-1e3, 1e3, width=32)), st.sampled_from([8, 10]))
 def test_no_weight_moves_by_more_than_half_a_step_of_its_group(values: np.ndarray, bits: Bits) -> None:
     whole, scale = quantise(values, bits)
     restored = (whole.astype(np.float32) * scale.astype(np.float32)).ravel()[: values.size]
     step = np.repeat(scale.astype(np.float32).ravel(), GROUP)[: values.size]
     largest = np.repeat(np.abs(np.pad(values, (0, -values.size % GROUP))).reshape(-1, GROUP).max(axis=1), GROUP)
-    rounding_of_scale = largest[: values.size] * 1.5e-3 + 1e-4  # a half-precision scale has eleven bits
+    rounding_of_scale = largest[: values.size] * 1e-3 + 4e-5  # a half-precision scale has eleven bits
     assert (np.abs(restored - values) <= 0.5 * step * 1.001 + rounding_of_scale).all()
 
 
@@ -43,4 +42,4 @@ def test_the_compact_network_is_small_and_computes_nearly_the_same(bits: Bits, s
 
 def test_exported_graphs_name_no_file_of_the_machine_that_made_them() -> None:
     full = to_onnx(nn.Linear(4, 4), torch.randn(2, 4), "x", "y")
-    assert b"/" not in full.SerializeToString().replace(b"ai.onnx", b"") or b".py" not in full.SerializeToString()
+    assert b".py" not in full.SerializeToString()
