@@ -58,7 +58,7 @@ $(VENV)/.training: EXTRAS = cpu,training
 $(VENV)/.test: EXTRAS = cpu,training,test
 
 $(VENV)/.cpu $(VENV)/.training $(VENV)/.test: pyproject.toml | $(VENV)/.created
-	@echo "Installing contrafact[$(EXTRAS)] into $(VENV); the first time this takes a while."
+	@echo "Installing contrafact[$(EXTRAS)] into $(VENV); the first time this takes a while." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@
 
