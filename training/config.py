@@ -36,13 +36,14 @@ class DataConfig(Section):
     sources: tuple[SourceConfig, ...]
     size_px: Positive
     channels: Literal[1, 3]
-    classes: tuple[str, ...]  # in the order of the label column's whole numbers
+    classes: tuple[str, ...]  # the label column holds their names, or whole numbers in their order
     splits: dict[Literal["train", "val", "test"], tuple[str, ...]]
     file_column: str = "file"
     split_column: str = "split"
     label_column: str = "label"
     patient_column: str = "patient"
     mirror: bool  # left-right flips are allowed: true for knees, false for chests
+    quarter_turns: bool = False  # turns by 90 degrees are allowed: true for histology
     max_corrupt: Annotated[int, Field(ge=0)] = 0
     dataset: str
     modality: str

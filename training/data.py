@@ -103,8 +103,11 @@ def stack(rows: list[tuple[np.ndarray, int, str, str]]) -> ImageSet:
 def label_of(config: DataConfig, row: dict[str, str]) -> int:
     """The row's label as an index into the classes; DataError when it is none."""
     text = row[config.label_column]
-    if not text.isdigit() or int(text) >= len(config.classes):
-        raise DataError(f"label {text!r} of {row[config.file_column]}: must be 0 to {len(config.classes) - 1}")
+    if text in config.classes:
+        return config.classes.index(text)
+    if not text.isdecimal() or int(text) >= len(config.classes):
+        rule = f"must be 0 to {len(config.classes) - 1}, or one of {', '.join(config.classes)}"
+        raise DataError(f"label {text!r} of {row[config.file_column]}: {rule}")
     return int(text)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
@@ -39,7 +40,7 @@ class RunFolder:
         self.path = root / config.name
         self.path.mkdir(parents=True, exist_ok=True)
         stored = self.path / "config.json"
-        if stored.exists() and _identity(json.loads(stored.read_text())) != _identity(config.model_dump(mode="json")):
+        if stored.exists() and _identity(_read(stored)) != _identity(config):
             raise CheckpointForeign(f"{self.path} was made with another config; choose another name or remove it")
         write_atomically(stored, config.model_dump_json(indent=1).encode())
 
@@ -96,10 +97,20 @@ class RunFolder:
         return SummaryWriter(str(self.path / "tensorboard" / step))
 
 
-def _identity(config: dict[str, Any]) -> dict[str, Any]:
+def _read(stored: Path) -> RunConfig | None:
+    """The config a run folder was made with, newer keys at their defaults; None when it is of another form."""
+    try:
+        return RunConfig.model_validate_json(stored.read_text())
+    except ValidationError:
+        return None
+
+
+def _identity(config: RunConfig | None) -> dict[str, Any] | None:
     """The part of a config that a checkpoint depends on."""
-    gan = {k: v for k, v in config["gan"].items() if k not in {"total_kimg", "checkpoint_kimg", "sample_kimg"}}
-    return {"seed": config["seed"], "data": config["data"], "gan": gan}
+    if config is None:
+        return None
+    lengths = {"total_kimg", "checkpoint_kimg", "sample_kimg"}
+    return {"seed": config.seed, "data": config.data.model_dump(), "gan": config.gan.model_dump(exclude=lengths)}
 
 
 def write_atomically(path: Path, data: bytes) -> None:

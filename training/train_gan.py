@@ -53,6 +53,7 @@ class Trainer:
 
     config: GanConfig
     mirror: bool
+    quarter_turns: bool
     images: Tensor  # uint8 [N, C, S, S]
     device: torch.device
     G: Generator
@@ -78,6 +79,7 @@ class Trainer:
         return cls(
             gan,
             data.mirror,
+            data.quarter_turns,
             torch.from_numpy(images.images),
             device,
             G,
@@ -129,7 +131,14 @@ class Trainer:
         if self.mirror:
             flip = torch.rand(len(x), device=self.device) < 0.5
             x = torch.where(flip[:, None, None, None], x.flip(3), x)
+        if self.quarter_turns:
+            turns = torch.randint(0, 4, (len(x),))
+            x = torch.stack([image.rot90(int(turn), (1, 2)) for image, turn in zip(x, turns, strict=True)])
         return x
+
+    def augmented(self, x: Tensor) -> Tensor:
+        """The batch as the discriminator sees it: float32 [N, C, S, S]."""
+        return augment(x, self.p, mirror=self.mirror, quarter_turns=self.quarter_turns)
 
     def sample_ws(self, n: int) -> Tensor:
         """Fresh w's for every layer, with style mixing: float32 [N, L, D]."""
@@ -150,7 +159,7 @@ class Trainer:
 
     def judge(self, x: Tensor) -> Tensor:
         """The discriminator's logits on augmented images: [N]."""
-        logits: Tensor = self.D(augment(x, self.p, mirror=self.mirror), dtype=self.dtype)
+        logits: Tensor = self.D(self.augmented(x), dtype=self.dtype)
         return logits
 
     def step_generator(self) -> float:
@@ -184,7 +193,7 @@ class Trainer:
 
     def regularise_discriminator(self, real: Tensor) -> float:
         """One update by the R1 penalty, taken on the augmented images; returns the penalty."""
-        seen = augment(real, self.p, mirror=self.mirror).detach().requires_grad_()
+        seen = self.augmented(real).detach().requires_grad_()
         penalty = r1_penalty(seen, self.D(seen, dtype=self.dtype))
         self.descend(self.optimiser_D, penalty * (self.config.r1_gamma / 2 * self.config.r1_interval))
         return float(penalty.detach())
