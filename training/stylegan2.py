@@ -222,17 +222,24 @@ class Synthesis(nn.Module):
         size_px: height and width of the image, a power of two from 8 to 1024.
         image_channels: 1 or 3.
         channel_base, channel_max: see `channels_at`.
+        widths: feature maps at every resolution, where `channels_at` did not make them (imported generators).
     """
 
     def __init__(
-        self, latent_size: int, size_px: int, image_channels: int, channel_base: int = 16384, channel_max: int = 512
+        self,
+        latent_size: int,
+        size_px: int,
+        image_channels: int,
+        channel_base: int = 16384,
+        channel_max: int = 512,
+        widths: dict[int, int] | None = None,
     ) -> None:
         super().__init__()
         if size_px < 8 or size_px & (size_px - 1):
             raise ValueError(f"image size {size_px} px: must be a power of two, at least 8")
         self.resolutions = [2**k for k in range(2, size_px.bit_length())]
         self.num_ws = 2 * len(self.resolutions)
-        channels = {r: channels_at(r, channel_base, channel_max) for r in self.resolutions}
+        channels = widths or {r: channels_at(r, channel_base, channel_max) for r in self.resolutions}
         for r in self.resolutions:
             block = SynthesisBlock(channels.get(r // 2, 0), channels[r], latent_size, r, image_channels)
             setattr(self, f"b{r}", block)
@@ -270,10 +277,11 @@ class Generator(nn.Module):
         mapping_layers: int = 8,
         channel_base: int = 16384,
         channel_max: int = 512,
+        widths: dict[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.mapping = Mapping(latent_size, mapping_layers)
-        self.synthesis = Synthesis(latent_size, size_px, image_channels, channel_base, channel_max)
+        self.synthesis = Synthesis(latent_size, size_px, image_channels, channel_base, channel_max, widths)
 
     def forward(
         self, z: Tensor, *, psi: float = 1.0, noise: Noise = "constant", dtype: torch.dtype = torch.float32
