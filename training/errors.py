@@ -4,6 +4,8 @@ TrainingError
 ├── ConfigError        the run config says something it may not
 ├── DataError          images or labels cannot be used
 │   └── LeakageError   a patient stands in two splits
+├── WeightsRefused     weights of another's generator cannot be taken over
+├── OutputExists       what a verb would write is there already
 ├── StepMissing        a verb needs what an earlier verb makes
 ├── CheckpointForeign  a run folder belongs to another config
 ├── RunCollapsed       the generator makes one image, or none
@@ -33,6 +35,18 @@ class LeakageError(DataError):
     """A patient stands in more than one split."""
 
     code = "patient-leakage"
+
+
+class WeightsRefused(TrainingError):
+    """Weights of an existing generator cannot be taken over."""
+
+    code = "weights-refused"
+
+
+class OutputExists(TrainingError):
+    """What a verb would write is there already; nothing is ever overwritten."""
+
+    code = "output-exists"
 
 
 class StepMissing(TrainingError):
