@@ -6,24 +6,21 @@ import json
 from pathlib import Path
 
 import numpy as np
-from sklearn.covariance import ledoit_wolf
 
 from models.manifest import Walk
-from models.traversal import Latent
 from training.bundles import Direction, ask_classifier, clear_store, draw_latents, npz, open_networks
 from training.bundles import write_classifier as write_classifier_bundle
 from training.bundles import write_space as write_space_bundle
 from training.config import RunConfig
 from training.direction import Surrogate, cosine, fit_surrogate, score_surrogate, walk_step
 from training.evaluate import Outcome, explain_all, flip_rate_within, open_model
+from training.latents import latent_arrays
 from training.onnx_networks import Network
 from training.prepare import load_split
 from training.runfolder import RunFolder, progress, write_atomically
 
-FIT_SEED, CHECK_SEED, LATENT_SEED = 1, 2, 3
+FIT_SEED, CHECK_SEED = 1, 2
 CHECK_SAMPLES = 2000
-LATENT_SAMPLES = 50_000
-LIMIT_QUANTILE = 0.995
 BUDGETS = 20  # proximities at which the walks' flip rates are compared
 BATCH = 64
 
@@ -79,17 +76,8 @@ def kind_of(name: str) -> Walk:
 
 
 def describe_latents(config: RunConfig, run: RunFolder, mapping: Network) -> np.ndarray:
-    """Writes latent.npz: where w lies, and how far out its outermost half per cent lies; returns Σ, float64 [D, D]."""
-    w = draw_latents(mapping, LATENT_SAMPLES, config.gan.latent_size, LATENT_SEED).astype(np.float64)
-    covariance, _ = ledoit_wolf(w)
-    mean = w.mean(axis=0)
-    radius2 = Latent(mean, np.linalg.inv(covariance), 1.0, 1.0).mahalanobis2(w[:10_000])
-    arrays = {
-        "mean": mean.astype(np.float32),
-        "covariance": covariance.astype(np.float32),
-        "radius2_limit": np.float64(np.quantile(radius2, LIMIT_QUANTILE)),
-        "radius2_typical": np.float64(np.median(radius2)),
-    }
+    """Writes latent.npz, where w lies; returns Σ, float64 [D, D]."""
+    arrays, covariance = latent_arrays(mapping, config.gan.latent_size)
     write_atomically(run.file("direction", "latent.npz"), npz(**arrays))
     return covariance
 
