@@ -78,6 +78,21 @@ def train_classifier_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
     train_classifiers(loaded, run, sets["train"], sets["val"])
 
 
+@app.command("import-generator")
+def import_generator_command(
+    weights: Annotated[Path, typer.Argument(help="safetensors or npz with the official PyTorch names.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to make.")],
+    prefix: Annotated[str | None, typer.Option(help="What stands before the generator's names, e.g. G_ema.")] = None,
+) -> None:
+    """Take over a StyleGAN2 generator that is trained already."""
+    from training.import_generator import config_lines, import_generator
+
+    description = import_generator(weights, out, prefix)
+    typer.echo(f"wrote {out}; a run config uses it with")
+    for line in config_lines(description, out):
+        typer.echo(f"    {line}".rstrip())
+
+
 @app.command("train-gan")
 def train_gan_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
     """Train the generator."""

@@ -74,6 +74,7 @@ class ClassifierConfig(Section):
 class GanConfig(Section):
     """Generator and discriminator (METHOD: StyleGAN2 with adaptive augmentation)."""
 
+    imported: Path | None = None  # a folder that `import-generator` wrote; its generator is used, none is trained
     latent_size: Positive = 512
     mapping_layers: Positive = 8
     channel_base: Positive = 16384

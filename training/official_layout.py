@@ -89,13 +89,13 @@ def infer(shapes: dict[str, torch.Size]) -> Architecture:
     if channels not in (1, 3):
         raise WeightsRefused(f"images of {channels} channels: only 1 and 3 are known")
     widths = {2**k: _length(shapes, f"synthesis.b{2**k}.conv1.bias") for k in range(2, size_px.bit_length())}
-    layers = [int(i) for name in shapes for i in re.findall(r"^mapping\.fc(\d+)\.", name)]
+    layers = {i for name in shapes for i in re.findall(r"^mapping\.fc(\d+)\.", name)}
     if not layers:
         raise WeightsRefused("missing: mapping.fc0.weight")
     first = shapes.get("mapping.fc0.weight")
     if first is not None and len(first) == 2 and first[1] != latent_size:
         raise WeightsRefused(f"z has {first[1]} numbers and w has {latent_size}: only equal sizes are read")
-    return Architecture(size_px, channels, latent_size, max(layers) + 1, widths)
+    return Architecture(size_px, channels, latent_size, len(layers), widths)
 
 
 def load(tensors: dict[str, Tensor]) -> tuple[Generator, Architecture]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from training.bundles import Metrics
-from training.config import RunConfig
+from training.config import GanConfig, RunConfig
 from training.errors import DataError
 from training.evaluate import evaluate
 from training.export import NETWORKS, export_networks
@@ -28,7 +28,8 @@ def run_all(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
     """
     sets = prepare(config, run)
     train_classifiers(config, run, sets["train"], sets["val"])
-    train_gan(config, run, sets["train"])
+    if config.gan.imported is None:
+        train_gan(config, run, sets["train"])
     train_encoder(config, run)
     refine_encoder(config, run, sets["train"])
     if not all((run.path / "onnx" / f"{name}.onnx").exists() for name in NETWORKS):
@@ -45,6 +46,13 @@ def evaluate_run(config: RunConfig, run: RunFolder) -> dict[str, Metrics]:
     figures = evaluate(config, run, candidates(run), load_split(run, "test"))
     save_report(run, figures, measured_notes(config, run))
     return figures
+
+
+def source_of_generator(gan: GanConfig) -> str:
+    """In words: how long the generator trains, or where it was imported from."""
+    if gan.imported is not None:
+        return f"imported from {gan.imported}"
+    return f"{gan.total_kimg:g} thousand images in batches of {gan.batch}, {gan.dtype}"
 
 
 def plan(config: RunConfig, runs: Path) -> list[str]:
@@ -64,7 +72,7 @@ def plan(config: RunConfig, runs: Path) -> list[str]:
         f"run folder       {folder} ({done})",
         f"data             {len(data.sources)} sources, {data.size_px} px, {data.channels} channel(s)",
         f"classifier       {f.passes} passes, then the domain network {f.domain_passes}",
-        f"generator        {gan.total_kimg:g} thousand images in batches of {gan.batch}, {gan.dtype}",
+        f"generator        {source_of_generator(gan)}",
         f"encoder          {encoder.total_kimg:g} thousand generated images, then {encoder.real_kimg:g} real",
         f"direction        {config.direction.samples:,} questions to f, {len(config.direction.blends)} walks on val",
         f"bundles          spaces/{config.space.id}/{config.version}, classifiers/{f.id}/{config.version}",

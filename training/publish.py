@@ -86,7 +86,7 @@ def documents(
     report = {
         "metrics": {name: metric.model_dump() for name, metric in figures.items()},
         "notes": measured["notes"],
-        "config": json.loads(config.model_dump_json(exclude={"data": {"root"}})),
+        "config": json.loads(config.model_dump_json(exclude={"data": {"root"}, "gan": {"imported"}})),
     }
     return {
         "report.json": json.dumps(report, indent=1).encode(),

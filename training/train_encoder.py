@@ -11,6 +11,7 @@ from torch import Tensor
 from training.config import RunConfig
 from training.device import choose_device, rng_state, set_rng_state
 from training.encoder import Encoder, latent_statistics, sample_w
+from training.import_generator import open_imported
 from training.pictures import save_grid
 from training.prepare import load_split
 from training.runfolder import RunFolder, progress
@@ -23,7 +24,9 @@ GRID_ROWS = 32
 
 
 def load_generator(config: RunConfig, run: RunFolder) -> Generator:
-    """The averaged generator of the run, ready to evaluate; StepMissing before `train-gan`."""
+    """The imported generator, or the averaged one of the run, ready to evaluate; StepMissing before `train-gan`."""
+    if config.gan.imported is not None:
+        return open_imported(config, run).to(choose_device())
     run.need("checkpoints", "gan.pt", verb="train-gan")
     state = run.load("gan")
     assert state is not None

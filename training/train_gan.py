@@ -16,7 +16,7 @@ from training.config import GanConfig, RunConfig
 from training.data import ImageSet
 from training.device import choose_device, rng_state, set_rng_state
 from training.discriminator import Discriminator
-from training.errors import RunCollapsed
+from training.errors import ConfigError, RunCollapsed
 from training.losses import discriminator_loss, generator_loss, path_length_penalty, path_lengths, r1_penalty
 from training.pictures import save_grid
 from training.runfolder import RunFolder, progress
@@ -260,6 +260,8 @@ def refuse_collapse(images: Tensor) -> float:
 
 def train_gan(config: RunConfig, run: RunFolder, images: ImageSet) -> None:
     """Trains until `total_kimg` and leaves `checkpoints/gan.pt`, sample grids and a log."""
+    if config.gan.imported is not None:
+        raise ConfigError("gan.imported names a generator that is trained already; go on with train-encoder")
     device = choose_device()
     torch.manual_seed(config.seed)
     trainer = Trainer.fresh(config, images, device)
