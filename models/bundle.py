@@ -28,9 +28,11 @@ MANIFEST, SEAL = "manifest.json", "manifest.sha256"
 FOLDERS: dict[str, str] = {"space": "spaces", "classifier": "classifiers"}
 REQUIRED_FILES: dict[str, frozenset[str]] = {
     "space": frozenset({"generator.onnx", "encoder.onnx", "latent.npz", "golden.npz"}),
-    "classifier": frozenset({"classifier.onnx", "direction.npz", "golden.npz"}),
+    "classifier": frozenset({"direction.npz", "golden.npz"}),
 }
 """Without these a worker can do nothing; mapping.onnx, report.json, card.md and sample.png may stand beside them."""
+NETWORK = "classifier.onnx"
+"""Needed where the manifest says that f is an ONNX file, and out of place where f answers over HTTP."""
 
 FILE_NAMES = TypeAdapter(set[FileName])
 
@@ -89,7 +91,7 @@ def write_bundle(folder_root: Path, manifest: Manifest, files: Mapping[str, byte
     target = folder_root / FOLDERS[manifest.kind] / manifest.id / str(manifest.version)
     if target.exists():
         raise BundleExists(f"{target} exists; a version never changes, write the next one")
-    _check_required(manifest.kind, files)
+    _check_required(manifest, files)
     _check_names(files)
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{manifest.version}-", dir=target.parent))
@@ -131,7 +133,7 @@ def open_bundle(path: Path) -> Bundle[Manifest]:
     """Verify a bundle's folder and return it with its digest. Raises what `verify` raises."""
     sealed = _manifest_bytes(path)
     manifest = _parse(path, sealed)
-    _check_required(manifest.kind, manifest.files)
+    _check_required(manifest, manifest.files)
     found = {entry.name for entry in path.iterdir()} - {MANIFEST, SEAL}
     if missing := sorted(set(manifest.files) - found):
         raise BundleDamaged(f"{path}: {', '.join(missing)} missing")
@@ -185,9 +187,14 @@ def _check_seal(path: Path, sealed: bytes) -> None:
         raise BundleDamaged(f"{path}: {MANIFEST} is not as it was written")
 
 
-def _check_required(kind: str, names: Mapping[str, object]) -> None:
-    if missing := sorted(REQUIRED_FILES[kind] - set(names)):
-        raise BundleDamaged(f"a {kind} needs {', '.join(missing)}")
+def _check_required(manifest: Manifest, names: Mapping[str, object]) -> None:
+    needed = REQUIRED_FILES[manifest.kind]
+    if isinstance(manifest, ClassifierManifest) and manifest.source.kind == "onnx":
+        needed |= {NETWORK}
+    elif NETWORK in names:
+        raise BundleDamaged(f"{NETWORK} is out of place: the manifest does not say that f is an ONNX file")
+    if missing := sorted(needed - set(names)):
+        raise BundleDamaged(f"a {manifest.kind} needs {', '.join(missing)}")
 
 
 def _check_names(names: Iterable[str]) -> None:

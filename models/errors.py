@@ -7,6 +7,7 @@ ModelsError
 │   ├── SchemaTooNew       written by a later version of this software
 │   ├── BundleNotFound     no such id or version
 │   └── BundleExists       this id and version are already written; versions never change
+├── ClassifierMisfit       f takes or answers something else than its manifest declares
 └── UndecodableImage       the bytes do not become one image
 
 Each class carries a stable `code` for job records and HTTP answers. No message quotes the content of an image.
@@ -61,3 +62,9 @@ class UndecodableImage(ModelsError):
     """The bytes cannot be decoded to one image."""
 
     code = "undecodable-image"
+
+
+class ClassifierMisfit(ModelsError):
+    """The classifier takes or answers something else than its manifest declares."""
+
+    code = "classifier-misfit"

@@ -13,6 +13,9 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Walk = Literal["paper", "natural", "blend"]
+EndpointId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=63)]
+"""Lower case with single underscores, so that it can end the name of an environment variable."""
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
 
 class Value(BaseModel):
@@ -105,6 +108,78 @@ class Target(Value):
     classes: tuple[int, ...] = Field(min_length=1)
 
 
+class OnnxSource(Value):
+    """f is the bundle's classifier.onnx."""
+
+    kind: Literal["onnx"] = "onnx"
+
+
+class EndpointSource(Value):
+    """f answers over HTTP, by the Open Inference Protocol v2, at the address that the service's settings hold."""
+
+    kind: Literal["endpoint"] = "endpoint"
+    endpoint: EndpointId
+    model: ModelName
+    model_version: ModelName | None = None
+    """None: whichever the server serves."""
+
+
+Source = Annotated[OnnxSource | EndpointSource, Field(discriminator="kind")]
+
+
+class ClassifierInput(Value):
+    """What f reads, and how it is made of an image of the space; carried out by `models.reading`.
+
+    In this order: resized to `size_px`, brought to `colour`, brought to `range`, mean and std per channel, laid out.
+    """
+
+    tensor: str = Field(default="x", min_length=1)
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    dtype: Literal["float32", "uint8"] = "float32"
+    range: tuple[float, float] = (-1.0, 1.0)
+    """What black and white become; uint8 is always 0..255."""
+    mean: tuple[float, ...] | None = None
+    """Subtracted per channel of f, in units of `range`."""
+    std: tuple[float, ...] | None = None
+    """Divided by per channel of f."""
+    size_px: int | None = Field(default=None, ge=1, le=4096)
+    """None: the space's size."""
+    filter: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    """Pillow's, used where f reads another size than the space draws."""
+    colour: Literal["space", "grey", "rgb", "bgr"] = "space"
+    """space: as it is drawn; rgb and bgr repeat a grey image three times; grey takes the luma of a coloured one."""
+    max_batch: int | None = Field(default=None, ge=1)
+    """The most images f takes in one call; None: any number."""
+
+    @model_validator(mode="after")
+    def _numbers_make_sense(self) -> Self:
+        if self.dtype == "uint8" and (self.mean or self.std or self.range != (-1.0, 1.0)):
+            raise ValueError("uint8 is always 0..255: give no range, mean or std")
+        if self.range[0] >= self.range[1]:
+            raise ValueError(f"range must rise, not {self.range}")
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError(f"std must be positive, not {self.std}")
+        return self
+
+
+class ClassifierOutput(Value):
+    """What f answers, and how it becomes a probability for each class."""
+
+    tensor: str = Field(default="probabilities", min_length=1)
+    kind: Literal["probabilities", "softmax", "sigmoid"] = "probabilities"
+    """As they are; logits that need a softmax; logits of independent labels, which need a sigmoid."""
+    column: int | None = Field(default=None, ge=0)
+    """For binary classifiers and independent labels: where the second class stands; the first gets the rest."""
+
+    @model_validator(mode="after")
+    def _kind_and_column_agree(self) -> Self:
+        if self.kind == "sigmoid" and self.column is None:
+            raise ValueError("sigmoid answers are independent of each other: say which column is explained")
+        if self.kind == "softmax" and self.column is not None:
+            raise ValueError("softmax gives every class its probability: leave column out")
+        return self
+
+
 class ClassifierManifest(Value):
     """A classifier with the directions that were fitted to it in one space."""
 
@@ -118,6 +193,10 @@ class ClassifierManifest(Value):
     target: Target
     threshold: float = Field(gt=0, lt=1)
     """The decision is `probability >= threshold`."""
+    source: Source = OnnxSource()
+    """Where f is."""
+    input: ClassifierInput = ClassifierInput()
+    output: ClassifierOutput = ClassifierOutput()
     mode: Literal["generated"] = "generated"
     directions: tuple[Identifier, ...] = Field(min_length=1)
     walk: dict[Identifier, Walk]
@@ -139,6 +218,8 @@ class ClassifierManifest(Value):
             raise ValueError(f"target classes must be distinct, not {self.target.classes}")
         if not all(0 <= index < len(self.classes) for index in self.target.classes):
             raise ValueError(f"target classes must lie in 0..{len(self.classes) - 1}, not {self.target.classes}")
+        if self.output.column is not None and len(self.classes) != 2:
+            raise ValueError(f"an output column answers between two classes, not {len(self.classes)}")
         return self
 
 
