@@ -9,6 +9,10 @@ ModelsError
 │   └── BundleExists       this id and version are already written; versions never change
 ├── ClassifierMisfit       f takes or answers something else than its manifest declares
 └── UndecodableImage       the bytes do not become one image
+    ├── ImageTruncated     the file ends inside one of its parts
+    ├── ImageDamaged       a part of the file contradicts its format
+    ├── ImageUnsupported   whole, but its pixels are of a kind that is not read
+    └── SyntaxUnsupported  a DICOM transfer syntax that is not read
 
 Each class carries a stable `code` for job records and HTTP answers. No message quotes the content of an image.
 """
@@ -62,6 +66,22 @@ class UndecodableImage(ModelsError):
     """The bytes cannot be decoded to one image."""
 
     code = "undecodable-image"
+
+
+class ImageTruncated(UndecodableImage):
+    """The file ends inside one of its parts."""
+
+
+class ImageDamaged(UndecodableImage):
+    """A part of the file contradicts its format."""
+
+
+class ImageUnsupported(UndecodableImage):
+    """The file is whole, but its pixels are of a kind that is not read."""
+
+
+class SyntaxUnsupported(UndecodableImage):
+    """The DICOM object is in a transfer syntax that is not read."""
 
 
 class ClassifierMisfit(ModelsError):
