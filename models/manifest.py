@@ -102,10 +102,37 @@ class SpaceRef(Value):
 
 
 class Target(Value):
-    """The answer that is explained; the probabilities of its classes are added."""
+    """The answer that is explained: its classes against others, P(classes) / (P(classes) + P(against))."""
 
     name: str
     classes: tuple[int, ...] = Field(min_length=1)
+    """Their probabilities are added."""
+    against: tuple[int, ...] | None = Field(default=None, min_length=1)
+    """None: all other classes."""
+
+    @model_validator(mode="after")
+    def _sides_differ(self) -> Self:
+        both = (*self.classes, *(self.against or ()))
+        if len(set(both)) != len(both):
+            raise ValueError(f"target classes must be distinct, and none against itself, not {both}")
+        return self
+
+
+class Aim(Value):
+    """What a walk along one direction is to change: one number in 0..1, read from f's answer by `models.aim`."""
+
+    kind: Literal["probability", "expected_grade"] = "probability"
+    """probability: of the target. expected_grade: the mean place in `target.classes`, which are grades in rising order,
+    over the highest place; 0 is the first grade, 1 the last."""
+    target: Target
+    threshold: float = Field(gt=0, lt=1)
+    """The decision is `number >= threshold`."""
+
+    @model_validator(mode="after")
+    def _grades_stand_alone(self) -> Self:
+        if self.kind == "expected_grade" and (len(self.target.classes) < 2 or self.target.against is not None):
+            raise ValueError("an expected grade needs two grades or more, and nothing against them")
+        return self
 
 
 class OnnxSource(Value):
@@ -201,6 +228,8 @@ class ClassifierManifest(Value):
     directions: tuple[Identifier, ...] = Field(min_length=1)
     walk: dict[Identifier, Walk]
     """For each direction, how its step was made from α (METHOD.md, section 4)."""
+    aims: dict[Identifier, Aim] = {}
+    """What a direction is to change, where that is not the probability of `target` against `threshold`."""
     files: dict[FileName, FileEntry] = {}
     """Filled in by `models.bundle.write_bundle`."""
     golden_tolerance: float = Field(gt=0)
@@ -214,13 +243,19 @@ class ClassifierManifest(Value):
             raise ValueError(f"directions must be distinct and begin with 'main', not {self.directions}")
         if set(self.walk) != set(self.directions):
             raise ValueError(f"walk must name exactly the directions {self.directions}, not {sorted(self.walk)}")
-        if len(set(self.target.classes)) != len(self.target.classes):
-            raise ValueError(f"target classes must be distinct, not {self.target.classes}")
-        if not all(0 <= index < len(self.classes) for index in self.target.classes):
-            raise ValueError(f"target classes must lie in 0..{len(self.classes) - 1}, not {self.target.classes}")
+        if strangers := set(self.aims) - set(self.directions):
+            raise ValueError(f"aims must belong to directions, not to {sorted(strangers)}")
+        for target in (self.target, *(aim.target for aim in self.aims.values())):
+            named = (*target.classes, *(target.against or ()))
+            if not all(0 <= index < len(self.classes) for index in named):
+                raise ValueError(f"target classes must lie in 0..{len(self.classes) - 1}, not {named}")
         if self.output.column is not None and len(self.classes) != 2:
             raise ValueError(f"an output column answers between two classes, not {len(self.classes)}")
         return self
+
+    def aim(self, direction: str) -> Aim:
+        """What a direction is to change."""
+        return self.aims.get(direction) or Aim(target=self.target, threshold=self.threshold)
 
 
 Manifest = SpaceManifest | ClassifierManifest
