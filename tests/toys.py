@@ -20,7 +20,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.bundle import write_bundle
-from models.manifest import ClassifierManifest, ImageSpec, Metric, Preprocessing, Provenance, SpaceManifest, Target
+from models.manifest import Aim, ClassifierManifest, ImageSpec, Metric, Preprocessing, Provenance, SpaceManifest, Target
 from models.pixels import encode_png, to_float, to_uint8
 from models.traversal import Arrays, Direction, Latent, sigmoid
 
@@ -78,7 +78,7 @@ def image(first: float, *others: float) -> np.ndarray:
 class ToyModel:
     """The toy in numpy; remembers the name and batch size of every call."""
 
-    image, threshold, target = IMAGE, 0.5, "present"
+    image, threshold = IMAGE, 0.5
     latent = Latent(np.zeros(BANDS), np.eye(BANDS), 21.955, 7.344)
 
     def __init__(self) -> None:
@@ -95,7 +95,11 @@ class ToyModel:
         self.calls.append(("synthesise", len(w)))
         return np.reshape(w @ GENERATOR, (-1, 1, SIZE, SIZE)).astype(np.float32)
 
-    def classify(self, x: np.ndarray) -> np.ndarray:
+    def aim(self, direction: str) -> Aim:  # noqa: ARG002
+        """What every direction is to change."""
+        return Aim(target=Target(name="present", classes=(1, 2)), threshold=self.threshold)
+
+    def classify(self, x: np.ndarray, direction: str = "main") -> np.ndarray:  # noqa: ARG002
         """x float32 [N, 1, 16, 16] -> float64 [N], the probability of "slight" or "clear" """
         self.calls.append(("classify", len(x)))
         return sigmoid(SLOPE * (x.reshape(len(x), -1) @ ENCODER)[:, 0] + OFFSET)

@@ -215,11 +215,11 @@ def surrogate_figures(config: RunConfig, model: Networks) -> dict[str, Metric]:
     w, p = ask(model, n, SURROGATE_SEED)
     direction = model.directions["main"]
     surrogate = Surrogate(direction.alpha, direction.beta)
-    auc, r2 = score_surrogate(surrogate, w, p, model.threshold)
+    auc, r2 = score_surrogate(surrogate, w, p, model.aim("main").threshold)
 
     def resampled(position: int) -> tuple[float, float]:
         def figure(i: np.ndarray) -> float:
-            return score_surrogate(surrogate, w[i], p[i], model.threshold)[position]
+            return score_surrogate(surrogate, w[i], p[i], model.aim("main").threshold)[position]
 
         return metrics.bootstrap_ci(np.arange(n), figure, min(config.evaluate.bootstrap, 200), config.seed)
 

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.manifest import ImageSpec
+from models.manifest import Aim, ImageSpec
 from models.pixels import to_float, to_uint8
 from models.traversal import Direction, Latent, surrogate_probability, walk
 from workers.errors import WorkerError
@@ -60,13 +60,8 @@ class Model(Protocol):
     def directions(self) -> Mapping[str, Direction]:
         """The classifier's directions by name."""
 
-    @property
-    def threshold(self) -> float:
-        """The decision is `probability >= threshold`."""
-
-    @property
-    def target(self) -> str:
-        """Name of the answer whose probability is explained."""
+    def aim(self, direction: str) -> Aim:
+        """What a direction is to change, and where f's decision about it turns."""
 
     def encode(self, x: F32) -> F32:
         """Images [N, C, S, S] in [-1, 1] -> latents [N, D]."""
@@ -74,8 +69,8 @@ class Model(Protocol):
     def synthesise(self, w: F32) -> F32:
         """Latents [N, D] -> images [N, C, S, S], roughly in [-1, 1]."""
 
-    def classify(self, x: F32) -> F64:
-        """Images [N, C, S, S] in [-1, 1] -> probability of the target [N]."""
+    def classify(self, x: F32, direction: str = "main") -> F64:
+        """Images [N, C, S, S] in [-1, 1] -> the number that the direction is to change, 0..1, [N]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +148,8 @@ class Explanation:
     flip: Flip
     timing_ms: Mapping[str, float]
     """milliseconds spent in "encode", "traverse" (choosing λ), "synthesise" and "predict" """
+    answer: str = "probability"
+    """what every probability here is: the target's, or "expected_grade", which is one as a share of the scale"""
 
 
 def explain(
@@ -206,18 +203,20 @@ def explain(
     delivered = run.render(w, lambdas)
     strip = _frames(run, w, lambdas, wanted, delivered)
 
-    decision = input_probability >= model.threshold
+    aim = model.aim(direction)
+    decision = input_probability >= aim.threshold
     return Explanation(
         mode=mode,
-        target=model.target,
+        target=aim.target.name,
         direction=direction,
-        threshold=model.threshold,
+        answer=aim.kind,
+        threshold=aim.threshold,
         input_probability=input_probability,
         input_decision=decision,
-        reconstruction=_reconstruction(pixels, strip[start], decision, model.threshold),
+        reconstruction=_reconstruction(pixels, strip[start], decision, aim.threshold),
         start_index=start,
         frames=strip,
-        flip=_flip(strip, start, decision, model.threshold),
+        flip=_flip(strip, start, decision, aim.threshold),
         timing_ms=run.timing_ms,
     )
 
@@ -250,8 +249,8 @@ class _Run:
         return self.timed("synthesise", lambda: to_uint8(self.model.synthesise(walk(w, self.direction, lambdas))))
 
     def predict(self, pixels: U8) -> F64:
-        """delivered pixels, uint8 [F, C, S, S] -> f's probability of the target [F], in one batch"""
-        return self.timed("predict", lambda: self.model.classify(to_float(pixels)))
+        """delivered pixels, uint8 [F, C, S, S] -> the number that the direction is to change [F], in one batch"""
+        return self.timed("predict", lambda: self.model.classify(to_float(pixels), self.direction.name))
 
 
 def _check(model: Model, pixels: U8, mode: str, direction: str) -> None:

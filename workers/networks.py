@@ -14,9 +14,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from models.aim import read
 from models.bundle import Bundle
 from models.errors import BundleDamaged, BundleForeign
-from models.manifest import ClassifierManifest, SpaceManifest
+from models.manifest import Aim, ClassifierManifest, SpaceManifest
 from models.pixels import to_float
 from models.traversal import Latent, load_directions
 from workers.errors import DeviceUnavailable, Internal
@@ -39,8 +40,6 @@ class Networks:
     ) -> None:
         self.space, self.classifier = space, classifier
         self.image = space.manifest.image
-        self.threshold = classifier.manifest.threshold
-        self.target = classifier.manifest.target.name
         self.runtime = f"onnxruntime {ort.__version__} / {PROVIDERS[device]}"
 
         d, k = space.manifest.latent_size, len(classifier.manifest.classes)
@@ -93,10 +92,13 @@ class Networks:
         """Images x float32 [N, C, S, S] in [-1, 1] -> probabilities of all classes, float32 [N, K]."""
         return self._classifier(x)
 
-    def classify(self, x: F32) -> F64:
-        """Images x float32 [N, C, S, S] in [-1, 1] -> probability of the target, its classes added; float64 [N]."""
-        pooled = self.classify_all(x)[:, list(self.classifier.manifest.target.classes)].sum(axis=1, dtype=np.float64)
-        return np.asarray(np.clip(pooled, 0, 1))  # a softmax in float32 may add up to 1.0000001
+    def aim(self, direction: str) -> Aim:
+        """What a direction is to change."""
+        return self.classifier.manifest.aim(direction)
+
+    def classify(self, x: F32, direction: str = "main") -> F64:
+        """Images x float32 [N, C, S, S] in [-1, 1] -> the number that the direction is to change, float64 [N]."""
+        return read(self.aim(direction), self.classify_all(x))
 
     def replay_golden(self) -> None:
         """Compute the recorded pairs of both bundles again.

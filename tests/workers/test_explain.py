@@ -27,22 +27,22 @@ class Shifted(ToyModel):
 class Stubborn(ToyModel):
     """A classifier that never gets surer than 0.7."""
 
-    def classify(self, x: np.ndarray) -> np.ndarray:
-        return np.asarray(np.minimum(super().classify(x), 0.7))
+    def classify(self, x: np.ndarray, direction: str = "main") -> np.ndarray:
+        return np.asarray(np.minimum(super().classify(x, direction), 0.7))
 
 
 class Constant(ToyModel):
     """A classifier that always says the same."""
 
-    def classify(self, x: np.ndarray) -> np.ndarray:
+    def classify(self, x: np.ndarray, direction: str = "main") -> np.ndarray:  # noqa: ARG002
         return np.full(len(x), 0.3)
 
 
 class Wavering(ToyModel):
     """A classifier whose answer also swings up and down along the walk."""
 
-    def classify(self, x: np.ndarray) -> np.ndarray:
-        p = super().classify(x)
+    def classify(self, x: np.ndarray, direction: str = "main") -> np.ndarray:
+        p = super().classify(x, direction)
         return np.asarray(np.clip(p + 0.15 * np.sin(40 * p), 0, 1))
 
 

@@ -68,6 +68,36 @@ def test_the_probabilities_of_pooled_classes_are_added(toy: Networks) -> None:
     assert pooled[0] == pytest.approx(0.2, abs=0.01)
 
 
+def test_each_direction_is_answered_for_with_its_own_aim(tmp_path: Path) -> None:
+    direction = toys.npz(
+        {
+            f"{name}.{key}": value
+            for name in ("main", "grade", "clear")
+            for key, value in (("alpha", toys.ALPHA), ("beta", toys.OFFSET), ("step", toys.STEP))
+        }
+    )
+    aims = {
+        "grade": {"kind": "expected_grade", "target": {"name": "grade", "classes": (0, 1, 2)}, "threshold": 0.25},
+        "clear": {"target": {"name": "clear", "classes": (2,), "against": (0,)}, "threshold": 0.3},
+    }
+    model = Networks.open(
+        *_write(
+            tmp_path,
+            classifier_files={"direction.npz": direction},
+            directions=("main", "grade", "clear"),
+            walk=dict.fromkeys(("main", "grade", "clear"), "paper"),
+            aims=aims,
+        )
+    )
+    p = model.classify_all(to_float(INPUT[None]))[0]
+    grade, clear = explain(model, INPUT, direction="grade"), explain(model, INPUT, direction="clear")
+    assert grade.input_probability == pytest.approx((p[1] + 2 * p[2]) / 2, abs=1e-6)
+    assert (grade.answer, grade.target, grade.threshold) == ("expected_grade", "grade", 0.25)
+    assert clear.input_probability == pytest.approx(p[2] / (p[0] + p[2]), abs=1e-6)
+    assert (clear.answer, clear.target, clear.threshold) == ("probability", "clear", 0.3)
+    assert all(frame.reached for frame in clear.frames)
+
+
 def test_a_probability_never_exceeds_one(tmp_path: Path) -> None:
     sure = toys.classifier_onnx(bias=np.array([-100, 3, 3.1], np.float32))
     certain = Networks.open(*_write(tmp_path, classifier_files={"classifier.onnx": sure}))
@@ -88,7 +118,8 @@ def test_the_same_latents_give_the_same_pixels(toy: Networks) -> None:
 
 
 def test_networks_carry_what_their_manifests_say(toy: Networks) -> None:
-    assert (toy.image, toy.threshold, toy.target) == (toys.IMAGE, 0.5, "present")
+    assert toy.image == toys.IMAGE
+    assert (toy.aim("main").target.name, toy.aim("main").threshold) == ("present", 0.5)
     assert toy.directions["main"].walk == "paper"
     assert toy.runtime == f"onnxruntime {ort.__version__} / CPUExecutionProvider"
 
