@@ -6,6 +6,7 @@
     ├── OutOfMemory          out-of-memory
     ├── DeviceUnavailable    device-unavailable
     ├── BrokerMissing        broker-missing
+    ├── ClassifierUnreachable  classifier-unreachable
     └── Internal             internal
 
 Errors of the models room (`undecodable-image`, `bundle-damaged` …) keep their codes. What HTTP makes of a code is the
@@ -14,7 +15,7 @@ app's.
 
 from typing import ClassVar
 
-from models.errors import BundleError, UndecodableImage
+from models.errors import BundleError, ClassifierMisfit, UndecodableImage
 from workers.jobs import JobError
 
 
@@ -63,6 +64,13 @@ class BrokerMissing(WorkerError):
     title = "No broker can be started"
 
 
+class ClassifierUnreachable(WorkerError):
+    """The classifier answers over HTTP, and does not answer now."""
+
+    code = "classifier-unreachable"
+    title = "The classifier cannot be reached"
+
+
 class Internal(WorkerError):
     """The explanation stopped at an error that is not the image's; the worker's log has it under this job's id."""
 
@@ -77,6 +85,8 @@ def job_error(failure: BaseException) -> JobError:
     if isinstance(failure, BundleError):
         detail = "The files that this explanation needs are not as they were exported; another version may serve."
         return JobError(code=failure.code, title="The classifier's or its space's files cannot be used", detail=detail)
+    if isinstance(failure, ClassifierMisfit):
+        return JobError(code=failure.code, title="The classifier does not answer as declared", detail=str(failure))
     if isinstance(failure, MemoryError):
         failure = OutOfMemory()
     error = failure if isinstance(failure, WorkerError) else Internal()
