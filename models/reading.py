@@ -7,8 +7,8 @@ manifest. Calling f (a file, an address, a function) is the business of those wh
 N: images, C: channels and S: side of the space's images; c and s: those that f reads; K: classes.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,14 @@ SUM_TOLERANCE = 0.01
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue in a grey value (ITU-R BT.601)."""
 FILTERS = {name: Image.Resampling[name.upper()] for name in ("nearest", "box", "bilinear", "bicubic", "lanczos")}
+
+
+class Port(NamedTuple):
+    """An input or output as f itself describes it; None, a name or a negative number in a shape is any size."""
+
+    name: str
+    dtype: str
+    shape: Sequence[int | str | None]
 
 
 class Reading:
@@ -58,10 +66,28 @@ class Reading:
         c, s = self.channels, self.size_px
         return (None, c, s, s) if self.input.layout == "NCHW" else (None, s, s, c)
 
-    @property
-    def columns(self) -> int | None:
-        """How many numbers f gives for one image; None where one column of any number is taken."""
-        return self.classes if self.output.column is None else None
+    def check(self, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
+        """Hold what f says of itself against what is declared.
+
+        Args:
+            inputs: all that f takes.
+            outputs: all that f gives; those beside the declared one are left alone.
+
+        Raises:
+            ClassifierMisfit: another name, type or shape.
+        """
+        wanted, shape = Port(self.input.tensor, self.input.dtype, self.shape), self.shape
+        if len(inputs) != 1 or inputs[0][:2] != wanted[:2] or not _allows(inputs[0].shape[1:], shape[1:]):
+            raise ClassifierMisfit(f"the classifier takes {_described(inputs)}, not {_described([wanted])}")
+        batch = inputs[0].shape[0]
+        if isinstance(batch, int) and batch >= 0 and not batch == self.input.max_batch == 1:
+            rule = "it must take any number, or 1 with max_batch = 1"
+            raise ClassifierMisfit(f"the classifier takes exactly {batch} images at once; {rule}")
+        answer = next((port for port in outputs if port.name == self.output.tensor), None)
+        if answer is None:
+            raise ClassifierMisfit(f"the classifier gives {_described(outputs)}, not {self.output.tensor}")
+        if not self._gives(answer.shape[1:]):
+            raise ClassifierMisfit(f"the classifier gives {_described([answer])}, not {self._wanted('N')}")
 
     def ask(self, call: Ask, x: F32) -> F64:
         """Let f answer about images, at most `max_batch` of them in one call.
@@ -137,15 +163,33 @@ class Reading:
         column = self.output.column
         if answer.dtype.kind not in "fiu":
             raise ClassifierMisfit(f"the classifier answered with {answer.dtype}, not with numbers")
-        table = answer[:, None] if answer.ndim == 1 and column is not None else answer
-        wanted = f"[{n}, {self.classes}]" if column is None else f"[{n}, more than {column}]"
-        if (
-            table.ndim != 2
-            or len(table) != n
-            or (table.shape[1] != self.columns if column is None else table.shape[1] <= column)
-        ):
-            raise ClassifierMisfit(f"the classifier answered with shape {list(answer.shape)}, not {wanted}")
+        if answer.ndim == 0 or len(answer) != n or not self._gives(answer.shape[1:]):
+            raise ClassifierMisfit(f"the classifier answered with shape {list(answer.shape)}, not {self._wanted(n)}")
+        table = answer.reshape(n, -1)
         return np.asarray(table if column is None else table[:, column : column + 1], np.float64)
+
+    def _gives(self, shape: Sequence[int | str | None]) -> bool:
+        """Whether one image's answer may have this shape."""
+        column = self.output.column
+        if column is None:
+            return _allows(shape, (self.classes,))
+        numbers = shape[0] if len(shape) == 1 else 1
+        return len(shape) <= 1 and (not isinstance(numbers, int) or numbers < 0 or numbers > column)
+
+    def _wanted(self, n: int | str) -> str:
+        column = self.output.column
+        return f"[{n}, {self.classes}]" if column is None else f"[{n}, more than {column}]"
+
+
+def _allows(found: Sequence[int | str | None], wanted: Sequence[int | None]) -> bool:
+    """Whether a shape that f declares allows the wanted one."""
+    return len(found) == len(wanted) and all(
+        not isinstance(have, int) or have < 0 or have == want for have, want in zip(found, wanted, strict=True)
+    )
+
+
+def _described(ports: Sequence[Port]) -> str:
+    return ", ".join(f"{port.name} {port.dtype} {list(port.shape)}" for port in ports) or "nothing"
 
 
 def _sigmoid(logits: F64) -> F64:
