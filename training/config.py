@@ -136,6 +136,7 @@ class EvaluateConfig(Section):
     surrogate_samples: Positive = 5000
     bootstrap: Positive = 1000
     max_images: Positive | None = None  # None: the whole test split
+    direction_images: Positive | None = 200  # for each named direction beside main; None: the whole test split
 
 
 class SpaceConfig(Section):
