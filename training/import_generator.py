@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -88,6 +90,29 @@ def import_generator(weights: Path, out: Path, prefix: str | None = None) -> dic
     return description
 
 
+def fed_with_one_w(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A graph from `ws [N, L, D]` as one from `w [N, D]`, which it hands to every layer."""
+    single = onnx.ModelProto()
+    single.CopyFrom(model)
+    graph, ws = single.graph, single.graph.input[0]
+    n, layers, size = ws.type.tensor_type.shape.dim
+    constants = {"w.axis": [1], "w.layers": [1, layers.dim_value, 1]}
+    graph.initializer.extend(numpy_helper.from_array(np.array(v, np.int64), name) for name, v in constants.items())
+    w = helper.make_tensor_value_info("w", TensorProto.FLOAT, [n.dim_param, size.dim_value])
+    body = list(graph.node)
+    del graph.node[:], graph.input[:]
+    graph.input.append(w)
+    graph.node.extend(
+        [
+            helper.make_node("Unsqueeze", ["w", "w.axis"], ["w.once"]),
+            helper.make_node("Tile", ["w.once", "w.layers"], [ws.name]),
+            *body,
+        ]
+    )
+    onnx.checker.check_model(single)
+    return single
+
+
 def config_lines(description: dict[str, Any], folder: Path) -> list[str]:
     """What a run config must say to use an imported generator."""
     return [
@@ -145,16 +170,17 @@ def _write_networks(G: Generator, architecture: Architecture, folder: Path) -> f
     z = torch.randn(PROBES, architecture.latent_size, generator=torch.Generator().manual_seed(7))
     w = G.mapping(z)
     ws = torch.stack([w.roll(i, 0) for i in range(G.synthesis.num_ws)], dim=1)  # another w in every layer
-    graphs: dict[str, tuple[nn.Module, Tensor, str, str]] = {
-        "mapping": (G.mapping, z, "z", "w"),
-        "generator": (G.synthesis, w, "w", "x"),
-        "synthesis": (EveryLayer(G.synthesis), ws, "ws", "x"),
+    every_layer = to_onnx(EveryLayer(G.synthesis), ws, "ws", "x")
+    graphs = {
+        "mapping": (to_onnx(G.mapping, z, "z", "w"), z, w),
+        "synthesis": (every_layer, ws, G.synthesis(ws)),
+        "generator": (fed_with_one_w(every_layer), w, G.synthesis(w)),
     }
     worst = 0.0
-    for name, (module, example, input_name, output_name) in graphs.items():
+    for name, (model, example, torch_says) in graphs.items():
         path = folder / f"{name}.onnx"
-        path.write_bytes(to_onnx(module.eval(), example, input_name, output_name).SerializeToString())
-        network, expected = open_network(path), module(example).numpy()
+        path.write_bytes(model.SerializeToString())
+        network, expected = open_network(path), torch_says.numpy()
         for n in (len(example), 1):
             difference = np.abs(network(example[:n].numpy()) - expected[:n]).max() / max(np.ptp(expected), 1e-12)
             if not difference <= PARITY_SHARE:
