@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from models.manifest import Aim, Target
 from training.errors import ConfigError
 
 Positive = Annotated[int, Field(gt=0)]
@@ -59,6 +60,7 @@ class ClassifierConfig(Section):
     title: str
     target: str
     target_classes: tuple[int, ...]
+    against_classes: tuple[int, ...] | None = None  # None: all others; images of neither side are left out of figures
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     layers: tuple[Positive, Positive, Positive, Positive] = (3, 4, 6, 3)  # bottleneck blocks: ResNet50
     width: Positive = 64
@@ -69,6 +71,12 @@ class ClassifierConfig(Section):
     label_smoothing: Share = 0.05
     domain_passes: Positive = 20
     domain_width: Positive = 32
+
+    @property
+    def aim(self) -> Aim:
+        """What the main direction is to change."""
+        target = Target(name=self.target, classes=self.target_classes, against=self.against_classes)
+        return Aim(target=target, threshold=self.threshold)
 
 
 class GanConfig(Section):
@@ -123,11 +131,21 @@ class EncoderConfig(Section):
 
 
 class DirectionConfig(Section):
-    """The logistic regression on f's answers, and the walk along it."""
+    """The surrogate on f's answers, the walk along it, and further directions beside `main`."""
 
-    samples: Positive = 20000
-    blends: tuple[Share, ...] = (0.0, 0.5, 1.0)  # 0 the paper's walk, 1 the natural walk, between: Σ shrunk
-    val_images: Positive = 300
+    samples: Positive = 20000  # the most images f is asked about in all: fitting, checking, trying walks
+    check_samples: Positive = 2000  # of them, for figures on images that nothing was fitted to
+    val_images: Positive = 60  # on which the walks are tried
+    settled_cosine: Share = 0.97  # no more samples once twice as many turned the direction by less than this
+    surrogates: tuple[Literal["logistic", "ridge"], ...] = ("logistic", "ridge")
+    blends: tuple[Share, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)  # 0 the paper's walk, 1 the natural, between: Σ shrunk
+    one_vs_rest: bool = False  # a direction for each class against all others
+    ordinal: bool = False  # the classes are grades in rising order: a direction for the expected grade
+    ordinal_threshold: float | None = None  # in grades; None: midway between the target's lowest and the grade below
+    nuisances: tuple[str, ...] = ()  # label columns whose own directions are fitted and compared with main
+    project_out: tuple[str, ...] = ()  # of these, what a further direction must not change
+    project_out_of_main: bool = False  # main itself must not; as it was, it stays under the name `unprojected`
+    nuisance_images: Positive = 4000  # real train images that the nuisances are fitted on, at most
 
 
 class EvaluateConfig(Section):
