@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -185,14 +186,37 @@ class RunConfig(Section):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
+class DataSetConfig(Section):
+    """A data set alone: all that measuring a published bundle needs."""
+
+    name: str
+    seed: int = 0
+    data: DataConfig
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
 def load_config(path: Path) -> RunConfig:
     """Reads and checks a TOML run config; a relative `data.root` is taken from the current folder.
 
     Raises:
         ConfigError: unreadable file, bad TOML, an unknown key, or a value out of range; names the key.
     """
+    return _load(path, lambda _: RunConfig)
+
+
+def load_data_set(path: Path) -> RunConfig | DataSetConfig:
+    """Reads a run config, or one that holds a data set alone: `name`, `seed`, `[data]` and `[evaluate]`.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return _load(path, lambda content: RunConfig if "gan" in content else DataSetConfig)
+
+
+def _load(path: Path, form: Callable[[dict[str, Any]], type[Any]]) -> Any:
     try:
-        return RunConfig.model_validate(tomllib.loads(path.read_text()))
+        content = tomllib.loads(path.read_text())
+        return form(content).model_validate(content)
     except OSError as e:
         raise ConfigError(f"cannot read {path.name}: {e.strerror}") from e
     except tomllib.TOMLDecodeError as e:
