@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,10 @@ from models.manifest import ImageSpec, Preprocessing
 from models.pixels import decode, prepare
 from training.config import DataConfig, SourceConfig
 from training.errors import DataError, LeakageError
+
+EXTRA = "extra."  # before the names of further label columns in a saved set
+
+Row = tuple[np.ndarray, int, str, str, dict[str, str]]  # pixels, label, patient, file, further columns
 
 
 @dataclass(frozen=True)
@@ -30,25 +34,29 @@ class ImageSet:
         labels: int64 [N], indices into the classes.
         patients: str [N]; images of one patient are never in two splits.
         files: str [N], names as in the CSV.
+        extras: str [N] each, by column: what else the CSV says of every image, empty where it says nothing.
     """
 
     images: np.ndarray
     labels: np.ndarray
     patients: np.ndarray
     files: np.ndarray
+    extras: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def save(self, path: Path) -> None:
         """Writes the set as an npz file without pickles."""
-        np.savez(path, images=self.images, labels=self.labels, patients=self.patients, files=self.files)
+        arrays = {"images": self.images, "labels": self.labels, "patients": self.patients, "files": self.files}
+        np.savez(path, **arrays, **{EXTRA + name: column for name, column in self.extras.items()})
 
     @classmethod
     def load(cls, path: Path) -> ImageSet:
         """Reads what `save` wrote."""
         with np.load(path, allow_pickle=False) as z:
-            return cls(z["images"], z["labels"], z["patients"], z["files"])
+            extras = {name.removeprefix(EXTRA): z[name] for name in z.files if name.startswith(EXTRA)}
+            return cls(z["images"], z["labels"], z["patients"], z["files"], extras)
 
 
 def image_spec(config: DataConfig) -> ImageSpec:
@@ -71,7 +79,7 @@ def read_splits(config: DataConfig, report: Callable[[str], None] = print) -> di
         LeakageError: a patient stands in two splits.
     """
     split_of = {name: split for split, names in config.splits.items() for name in names}
-    rows: dict[str, list[tuple[np.ndarray, int, str, str]]] = {split: [] for split in config.splits}
+    rows: dict[str, list[Row]] = {split: [] for split in config.splits}
     corrupt = 0
     for source in config.sources:
         for row, data in read_source(config, source):
@@ -86,7 +94,8 @@ def read_splits(config: DataConfig, report: Callable[[str], None] = print) -> di
                 if corrupt > config.max_corrupt:
                     raise DataError(f"{corrupt} images cannot be read; max_corrupt allows {config.max_corrupt}") from e
                 continue
-            rows[split].append((pixels, label_of(config, row), row[config.patient_column], row[config.file_column]))
+            patient, file = row[config.patient_column], row[config.file_column]
+            rows[split].append((pixels, label_of(config, row), patient, file, extras_of(config, row)))
     refuse_leakage({split: {r[2] for r in found} for split, found in rows.items()})
     empty = [split for split, found in rows.items() if not found]
     if empty:
@@ -94,10 +103,18 @@ def read_splits(config: DataConfig, report: Callable[[str], None] = print) -> di
     return {split: stack(found) for split, found in rows.items()}
 
 
-def stack(rows: list[tuple[np.ndarray, int, str, str]]) -> ImageSet:
-    """Rows of (pixels, label, patient, file) → one ImageSet."""
-    pixels, labels, patients, files = zip(*rows, strict=True)
-    return ImageSet(np.stack(pixels), np.array(labels, np.int64), np.array(patients), np.array(files))
+def stack(rows: list[Row]) -> ImageSet:
+    """Rows → one ImageSet; a further column that not every source has is empty where it lacks."""
+    pixels, labels, patients, files, extras = zip(*rows, strict=True)
+    names = dict.fromkeys(name for row in extras for name in row)
+    columns = {name: np.array([row.get(name, "") for row in extras]) for name in names}
+    return ImageSet(np.stack(pixels), np.array(labels, np.int64), np.array(patients), np.array(files), columns)
+
+
+def extras_of(config: DataConfig, row: dict[str, str]) -> dict[str, str]:
+    """What a row says beside file, split and patient: side, site, exposure, age, and the label itself."""
+    known = {config.file_column, config.split_column, config.patient_column}
+    return {name: value or "" for name, value in row.items() if name and name not in known}
 
 
 def label_of(config: DataConfig, row: dict[str, str]) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from models.pixels import encode_png
 from training.config import DataConfig, RunConfig, load_config
-from training.data import read_splits
+from training.data import ImageSet, read_splits
 from training.errors import ConfigError, DataError, LeakageError
 
 ROWS = [
@@ -106,6 +106,22 @@ def test_an_image_that_the_labels_name_must_be_there(tmp_path: Path) -> None:
     (tmp_path / "images" / "val2.png").unlink()
     with pytest.raises(DataError, match=r"holds no val2\.png"):
         read_splits(config(tmp_path))
+
+
+def test_further_columns_are_kept_and_survive_being_saved(tmp_path: Path) -> None:
+    write(tmp_path, [{**row, "side": "LR"[i % 2]} for i, row in enumerate(ROWS)])
+    train = read_splits(config(tmp_path))["train"]
+    assert set(train.extras) == {"label", "side"}
+    train.save(tmp_path / "train.npz")
+    assert ImageSet.load(tmp_path / "train.npz").extras["side"].tolist() == ["L", "R", "L", "R"]
+
+
+def test_a_set_saved_without_further_columns_still_opens(tmp_path: Path) -> None:
+    write(tmp_path)
+    train = read_splits(config(tmp_path))["train"]
+    names = {"images": train.images, "labels": train.labels, "patients": train.patients, "files": train.files}
+    np.savez(tmp_path / "old.npz", **names)
+    assert ImageSet.load(tmp_path / "old.npz").extras == {}
 
 
 @pytest.mark.parametrize("path", sorted(Path("training/configs").glob("*.toml")), ids=lambda p: p.stem)
