@@ -3,6 +3,8 @@
 A manifest names an endpoint; its address and its token stand here and nowhere else.
 """
 
+from typing import Self
+
 from pydantic import Field, HttpUrl, PositiveFloat, PositiveInt, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -29,6 +31,11 @@ class Endpoints(BaseSettings):
     CLASSIFIER_READ_S: PositiveFloat = 30
     CLASSIFIER_CALL_S: PositiveFloat = 60
     CLASSIFIER_TRIES: PositiveInt = Field(default=6, le=100)
+
+    @classmethod
+    def none(cls) -> Self:
+        """No address at all, whatever the environment says."""
+        return cls.model_construct()
 
     @field_validator("CLASSIFIER_ENDPOINTS")
     @classmethod

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from models.store import DEFAULT_BUNDLES
+from workers.endpoints import Endpoints
 
 
 def default_run_dir() -> Path:
@@ -20,8 +21,8 @@ def default_run_dir() -> Path:
     return Path(runtime) / "contrafact" if runtime else Path(tempfile.gettempdir()) / f"contrafact-{os.getuid()}"
 
 
-class Settings(BaseSettings):
-    """What an operator may choose; the defaults serve one person on one machine.
+class Settings(Endpoints):
+    """What an operator may choose; the defaults serve one person on one machine. Of `Endpoints`: remote classifiers.
 
     Attributes:
         REDIS_URL: The broker (`redis://`, `rediss://`, `unix:///path`, `redis+socket:///path`); unset: a private one.
