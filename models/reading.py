@@ -38,6 +38,13 @@ class Port(NamedTuple):
     shape: Sequence[int | str | None]
 
 
+def allows_shape(found: Sequence[int | str | None], wanted: Sequence[int | None]) -> bool:
+    """Whether a shape that a network declares for itself allows the wanted one, in which None is any size."""
+    return len(found) == len(wanted) and all(
+        not isinstance(have, int) or have < 0 or have == want for have, want in zip(found, wanted, strict=True)
+    )
+
+
 class Reading:
     """What f takes and gives, for the images of one space.
 
@@ -70,24 +77,16 @@ class Reading:
         """Hold what f says of itself against what is declared.
 
         Args:
-            inputs: all that f takes.
-            outputs: all that f gives; those beside the declared one are left alone.
+            inputs: all that f takes; empty where it does not say.
+            outputs: all that f gives, likewise; those beside the declared one are left alone.
 
         Raises:
             ClassifierMisfit: another name, type or shape.
         """
-        wanted, shape = Port(self.input.tensor, self.input.dtype, self.shape), self.shape
-        if len(inputs) != 1 or inputs[0][:2] != wanted[:2] or not _allows(inputs[0].shape[1:], shape[1:]):
-            raise ClassifierMisfit(f"the classifier takes {_described(inputs)}, not {_described([wanted])}")
-        batch = inputs[0].shape[0]
-        if isinstance(batch, int) and batch >= 0 and not batch == self.input.max_batch == 1:
-            rule = "it must take any number, or 1 with max_batch = 1"
-            raise ClassifierMisfit(f"the classifier takes exactly {batch} images at once; {rule}")
-        answer = next((port for port in outputs if port.name == self.output.tensor), None)
-        if answer is None:
-            raise ClassifierMisfit(f"the classifier gives {_described(outputs)}, not {self.output.tensor}")
-        if not self._gives(answer.shape[1:]):
-            raise ClassifierMisfit(f"the classifier gives {_described([answer])}, not {self._wanted('N')}")
+        if inputs:
+            self._check_inputs(inputs)
+        if outputs:
+            self._check_outputs(outputs)
 
     def ask(self, call: Ask, x: F32) -> F64:
         """Let f answer about images, at most `max_batch` of them in one call.
@@ -129,6 +128,22 @@ class Reading:
             raw = np.concatenate([1 - raw, raw], axis=1)
         _check_probabilities(raw)
         return raw
+
+    def _check_inputs(self, inputs: Sequence[Port]) -> None:
+        wanted = Port(self.input.tensor, self.input.dtype, self.shape)
+        if len(inputs) != 1 or inputs[0][:2] != wanted[:2] or not allows_shape(inputs[0].shape[1:], self.shape[1:]):
+            raise ClassifierMisfit(f"the classifier takes {_described(inputs)}, not {_described([wanted])}")
+        batch = inputs[0].shape[0]
+        if isinstance(batch, int) and batch >= 0 and not batch == self.input.max_batch == 1:
+            rule = "it must take any number, or 1 with max_batch = 1"
+            raise ClassifierMisfit(f"the classifier takes exactly {batch} images at once; {rule}")
+
+    def _check_outputs(self, outputs: Sequence[Port]) -> None:
+        answer = next((port for port in outputs if port.name == self.output.tensor), None)
+        if answer is None:
+            raise ClassifierMisfit(f"the classifier gives {_described(outputs)}, not {self.output.tensor}")
+        if not self._gives(answer.shape[1:]):
+            raise ClassifierMisfit(f"the classifier gives {_described([answer])}, not {self._wanted('N')}")
 
     def _resized(self, x: F32) -> F32:
         """[N, C, S, S] -> [N, C, s, s], clipped to [-1, 1], which sharp filters leave."""
@@ -172,20 +187,13 @@ class Reading:
         """Whether one image's answer may have this shape."""
         column = self.output.column
         if column is None:
-            return _allows(shape, (self.classes,))
+            return allows_shape(shape, (self.classes,))
         numbers = shape[0] if len(shape) == 1 else 1
         return len(shape) <= 1 and (not isinstance(numbers, int) or numbers < 0 or numbers > column)
 
     def _wanted(self, n: int | str) -> str:
         column = self.output.column
         return f"[{n}, {self.classes}]" if column is None else f"[{n}, more than {column}]"
-
-
-def _allows(found: Sequence[int | str | None], wanted: Sequence[int | None]) -> bool:
-    """Whether a shape that f declares allows the wanted one."""
-    return len(found) == len(wanted) and all(
-        not isinstance(have, int) or have < 0 or have == want for have, want in zip(found, wanted, strict=True)
-    )
 
 
 def _described(ports: Sequence[Port]) -> str:

@@ -153,6 +153,32 @@ def publish_command(config: Config, runs: Runs = DEFAULT_RUNS, bundles: Bundles 
         typer.echo(f"published {path}")
 
 
+@app.command("serve-classifier")
+def serve_classifier_command(
+    classifier: Annotated[str, typer.Argument(help="An .onnx file, or module:function.")],
+    name: Annotated[str, typer.Option(help="Of the model, as requests name it.")] = "classifier",
+    version: Annotated[str, typer.Option(help="Of the model.")] = "1",
+    shape: Annotated[str, typer.Option(help="A function only: of one image, as it wants it.")] = "1,128,128",
+    dtype: Annotated[str, typer.Option(help="A function only: float32 or uint8.")] = "float32",
+    input_name: Annotated[str, typer.Option(help="A function only: of the tensor it takes.")] = "x",
+    output_name: Annotated[str, typer.Option(help="A function only: of the tensor it gives.")] = "probabilities",
+    max_batch: Annotated[int | None, typer.Option(help="Most images in one request.", min=1)] = None,
+    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to bind.")] = 8080,
+    token_file: Annotated[Path | None, typer.Option(help="Holds the bearer token that requests need.")] = None,
+) -> None:
+    """Put a classifier behind an address (Open Inference Protocol v2), until Ctrl-C."""
+    from training.serve_classifier import model_from_function, model_from_onnx, serve
+
+    if classifier.endswith(".onnx"):
+        model = model_from_onnx(Path(classifier), name, version, max_batch)
+    else:
+        sizes = [int(size) if size.strip().isdecimal() else 0 for size in shape.split(",")]
+        model = model_from_function(classifier, name, version, sizes, dtype, (input_name, output_name), max_batch)
+    typer.echo(f"{name}, version {version}, answers on http://{host}:{port}")
+    serve(model, host, port, token_file.read_text().strip() if token_file else None)
+
+
 def main() -> None:
     """Runs a verb; a known error becomes one clear line and exit code 1, Ctrl-C exit code 130."""
     try:

@@ -22,7 +22,7 @@ from training.config import Section
 from training.errors import ConfigError
 from workers.remote import Endpoints, connect
 
-ONNX_TYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
+ONNX_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(uint8)": "uint8"}
 
 
 class BlackBox(Protocol):
@@ -152,20 +152,30 @@ def open_onnx(path: Path, reading: Reading) -> Ask:
         ConfigError: no such file, or not an ONNX graph.
         ClassifierMisfit: its input or output has another name, type or shape than declared.
     """
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime raises a dozen kinds, none of them public
-        raise ConfigError(f"{path.name} cannot be opened as ONNX: {error}") from error
+    session = open_session(path)
+    reading.check(*onnx_ports(session))
     source, result = reading.input.tensor, reading.output.tensor
-    ports = [
-        [Port(port.name, ONNX_TYPES.get(port.type, port.type), port.shape) for port in group]
-        for group in (session.get_inputs(), session.get_outputs())
-    ]
-    reading.check(*ports)
 
     def call(batch: np.ndarray) -> np.ndarray:
         return np.asarray(session.run([result], {source: batch})[0])
 
     return call
+
+
+def open_session(path: Path) -> ort.InferenceSession:
+    """An ONNX file, ready to run. Raises ConfigError where it is none."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime raises a dozen kinds, none of them public
+        raise ConfigError(f"{path.name} cannot be opened as ONNX: {error}") from error
+
+
+def onnx_ports(session: ort.InferenceSession) -> tuple[list[Port], list[Port]]:
+    """What a file takes and gives, by its own account."""
+    inputs, outputs = (
+        [Port(port.name, ONNX_TYPES.get(port.type, port.type), tuple(port.shape)) for port in group]
+        for group in (session.get_inputs(), session.get_outputs())
+    )
+    return inputs, outputs

@@ -89,9 +89,7 @@ class RemoteClassifier:
             ClassifierMisfit: the model takes or gives something else.
         """
         described = _object(self._send("GET", self._path, tries=tries).body)
-        inputs, outputs = (_ports(described.get(kind)) for kind in ("inputs", "outputs"))
-        if inputs and outputs:
-            self._reading.check(inputs, outputs)
+        self._reading.check(_ports(described.get("inputs")), _ports(described.get("outputs")))
         server = self._exchange("GET", "v2", tries=tries)
         extensions = _object(server.body).get("extensions") if server.status == 200 else None
         self._binary = isinstance(extensions, list) and BINARY in extensions
