@@ -1,4 +1,4 @@
-"""The three networks on ONNX Runtime; the only file that knows it.
+"""The three networks on ONNX Runtime; the only file that knows it. A classifier may also answer from elsewhere.
 
 Open them in the process that uses them: neither sessions nor CUDA survive a fork.
 N: batch, D: latent size, K: classes, C: channels, S: the side of the square images.
@@ -16,11 +16,14 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from models.aim import read
 from models.bundle import Bundle
-from models.errors import BundleDamaged, BundleForeign
+from models.errors import BundleDamaged, BundleForeign, ClassifierMisfit
 from models.manifest import Aim, ClassifierManifest, SpaceManifest
 from models.pixels import to_float
+from models.reading import Ask, Port, Reading, allows_shape
 from models.traversal import Latent, load_directions
+from workers.endpoints import Endpoints
 from workers.errors import DeviceUnavailable, Internal
+from workers.remote import RemoteClassifier, connect
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -29,6 +32,7 @@ Shape = tuple[int | None, ...]
 
 PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
+TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(uint8)": "uint8"}
 UNREADABLE = (ort_errors.Fail, ort_errors.InvalidProtobuf, ort_errors.InvalidGraph, ort_errors.NotImplemented)
 
 
@@ -36,21 +40,33 @@ class Networks:
     """Encoder, generator and classifier with all that an explanation needs of them: a `workers.explain.Model`."""
 
     def __init__(
-        self, space: Bundle[SpaceManifest], classifier: Bundle[ClassifierManifest], device: Device, threads: int
+        self,
+        space: Bundle[SpaceManifest],
+        classifier: Bundle[ClassifierManifest],
+        device: Device,
+        threads: int,
+        endpoints: Endpoints,
     ) -> None:
         self.space, self.classifier = space, classifier
         self.image = space.manifest.image
         self.runtime = f"onnxruntime {ort.__version__} / {PROVIDERS[device]}"
 
-        d, k = space.manifest.latent_size, len(classifier.manifest.classes)
+        d, manifest = space.manifest.latent_size, classifier.manifest
         x: Shape = (None, self.image.channels, self.image.size_px, self.image.size_px)
         self.latent = Latent.from_npz(space.arrays("latent.npz"))
         self.directions = load_directions(classifier.arrays("direction.npz"), classifier.manifest.walk)
         self._check_sizes()
+        self._reading = Reading(self.image, manifest.input, manifest.output, len(manifest.classes))
+        self._ask: Ask
+        self.remote: RemoteClassifier | None = None
+        """Where f is, when it is not in the bundle."""
+        self._proven_version: str | None = None
+        if manifest.source.kind == "endpoint":
+            self._ask = self.remote = connect(manifest.source, self._reading, endpoints)
+        else:
+            self._ask = _classifier(classifier, self._reading, device, threads)
         self._encoder = _network(space, "encoder.onnx", ("x", x), ("w", (None, d)), device, threads)
         self._generator = _network(space, "generator.onnx", ("w", (None, d)), ("x", x), device, threads)
-        answer = ("probabilities", (None, k))
-        self._classifier = _network(classifier, "classifier.onnx", ("x", x), answer, device, threads)
 
     @classmethod
     def open(
@@ -59,6 +75,7 @@ class Networks:
         classifier: Bundle[ClassifierManifest],
         device: Device = "cpu",
         threads: int = 0,
+        endpoints: Endpoints | None = None,
     ) -> Self:
         """Load the networks of a classifier and of the space its directions were fitted in.
 
@@ -67,18 +84,21 @@ class Networks:
             classifier: verified, as a store opens it.
             device: where to compute; never replaced by another.
             threads: for one network call; 0 takes every core this process may use.
+            endpoints: where classifiers answer that are not in their bundle; none by default.
 
         Raises:
             BundleForeign: the classifier's directions belong to another space.
             BundleDamaged: a network cannot be read, or has other inputs, outputs or sizes than the manifests say.
             DeviceUnavailable: the device cannot be used here, or two ONNX Runtimes are installed over each other.
+            ClassifierUnreachable: the classifier is not in its bundle, and does not answer where it is.
+            ClassifierMisfit: it takes or answers something else than the manifest declares.
         """
         wanted, given = classifier.manifest.space, space.manifest
         if (wanted.id, wanted.version) != (given.id, given.version):
             ids = f"{wanted.id}/{wanted.version}, not {given.id}/{given.version}"
             raise BundleForeign(f"{classifier.manifest.id} was fitted in space {ids}")
         _check_runtime(device)
-        return cls(space, classifier, device, threads or _cores())
+        return cls(space, classifier, device, threads or _cores(), endpoints or Endpoints.none())
 
     def encode(self, x: F32) -> F32:
         """Images x float32 [N, C, S, S] in [-1, 1] -> latents float32 [N, D]."""
@@ -88,9 +108,18 @@ class Networks:
         """Latents w float32 [N, D] -> images float32 [N, C, S, S], roughly in [-1, 1]; the same w, the same pixels."""
         return self._generator(w)
 
-    def classify_all(self, x: F32) -> F32:
-        """Images x float32 [N, C, S, S] in [-1, 1] -> probabilities of all classes, float32 [N, K]."""
-        return self._classifier(x)
+    def classify_all(self, x: F32) -> F64:
+        """Images x float32 [N, C, S, S] in [-1, 1] -> probabilities of all classes, float64 [N, K].
+
+        Raises:
+            ClassifierUnreachable: f is remote and does not answer.
+            ClassifierMisfit: f answers something else than its manifest declares, or the server has replaced it by a
+                version whose golden answers are others.
+        """
+        p = self._reading.ask(self._ask, x)
+        if self._proven_version is not None and self.remote and self.remote.model_version != self._proven_version:
+            self._replay_classifier()
+        return p
 
     def aim(self, direction: str) -> Aim:
         """What a direction is to change."""
@@ -105,13 +134,28 @@ class Networks:
 
         Raises:
             BundleDamaged: an answer differs from the recorded one by more than the manifest tolerates.
+            ClassifierMisfit: the same, of a classifier that is remote.
         """
         spread = np.sqrt(np.diagonal(self.space.arrays("latent.npz")["covariance"]))
         golden, tolerance = self.space.arrays("golden.npz"), self.space.manifest.golden_tolerance
         _replay("generator", golden, "w", self.synthesise, "x", tolerance)
         _replay("encoder", golden, "images", lambda u: self.encode(to_float(u)), "encoded", tolerance, spread)
+        self._replay_classifier()
+
+    def _replay_classifier(self) -> None:
         golden, tolerance = self.classifier.arrays("golden.npz"), self.classifier.manifest.golden_tolerance
-        _replay("classifier", golden, "images", lambda u: self.classify_all(to_float(u)), "probabilities", tolerance)
+
+        def ask(images: NDArray[np.uint8]) -> F64:
+            return self._reading.ask(self._ask, to_float(images))
+
+        try:
+            _replay("classifier", golden, "images", ask, "probabilities", tolerance)
+        except BundleDamaged as error:
+            if self.remote is None:
+                raise
+            raise ClassifierMisfit(f"another model answers than the one that was measured: {error}") from error
+        if self.remote is not None:
+            self._proven_version = self.remote.model_version
 
     def _check_sizes(self) -> None:
         size, manifest = self.space.manifest.latent_size, self.classifier.manifest
@@ -154,7 +198,7 @@ def _network(
         ("input", session.get_inputs(), source),
         ("output", session.get_outputs(), result),
     ):
-        if [port.name for port in found] != [wanted] or not _fits(found[0].shape, shape):
+        if [port.name for port in found] != [wanted] or not allows_shape(found[0].shape, shape):
             described = ", ".join(f"{port.name} {port.shape}" for port in found)
             raise BundleDamaged(f"{name}: its {kind} is {described}, not {wanted} {shape}")
 
@@ -165,6 +209,25 @@ def _network(
         return np.asarray(answer, np.float32)
 
     return call
+
+
+def _classifier(bundle: Bundle[ClassifierManifest], reading: Reading, device: Device, threads: int) -> Ask:
+    """The bundle's own classifier as a function of what it is declared to read."""
+    session = _session(bundle, "classifier.onnx", device, threads)
+    try:
+        reading.check(*(_ports(group) for group in (session.get_inputs(), session.get_outputs())))
+    except ClassifierMisfit as error:
+        raise BundleDamaged(f"classifier.onnx: {error}") from error
+    source, result = reading.input.tensor, reading.output.tensor
+
+    def call(batch: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(session.run([result], {source: batch})[0])
+
+    return call
+
+
+def _ports(found: list[Any]) -> list[Port]:
+    return [Port(port.name, TYPES.get(port.type, port.type), port.shape) for port in found]
 
 
 def session_options(threads: int) -> ort.SessionOptions:
@@ -187,14 +250,6 @@ def _session(bundle: Bundle[Any], name: str, device: Device, threads: int) -> or
     if session.get_providers()[0] != PROVIDERS[device]:
         raise DeviceUnavailable(f"{name} would run on {session.get_providers()[0]}, not on {PROVIDERS[device]}")
     return session
-
-
-def _fits(found: list[int | str | None], wanted: Shape) -> bool:
-    """Whether a declared shape allows the wanted one: names and None stand for any size."""
-    return len(found) == len(wanted) and all(
-        have == want or not isinstance(have, int) or (want is None and have < 0)
-        for have, want in zip(found, wanted, strict=True)
-    )
 
 
 def _replay(

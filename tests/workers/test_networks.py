@@ -188,7 +188,7 @@ def test_a_space_whose_parts_do_not_fit_is_refused(tmp_path: Path, files: dict[s
 
 
 def test_a_classifier_with_another_number_of_classes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleDamaged, match="its output is probabilities"):
+    with pytest.raises(BundleDamaged, match="gives probabilities"):
         Networks.open(*_write(tmp_path, classes=("no", "yes"), target={"name": "present", "classes": (1,)}))
 
 
