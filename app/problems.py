@@ -60,6 +60,7 @@ IMAGE_TOO_SMALL = Kind(422, "image-too-small", "The image is too small to be exp
 IMAGE_TRUNCATED = Kind(422, "image-truncated", "The file ends before the image does")
 IMAGE_DAMAGED = Kind(422, "image-damaged", "The file is damaged")
 IMAGE_ANIMATED = Kind(422, "image-animated", "The file holds more than one image")
+IMAGE_UNSUPPORTED = Kind(422, "image-unsupported", "The pixels are of a kind that is not read here")
 
 INTERNAL = Kind(500, "internal", "Something went wrong in the service")
 

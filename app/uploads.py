@@ -12,22 +12,28 @@ from app.problems import (
     IMAGE_TOO_LARGE,
     IMAGE_TOO_SMALL,
     IMAGE_TRUNCATED,
+    IMAGE_UNSUPPORTED,
     UNSUPPORTED_IMAGE,
     UPLOAD_TOO_LARGE,
     Kind,
     Problem,
 )
-from app.structure import Damaged, Declared, StructureError, SyntaxRefused, Truncated, walk
-from models.pixels import sniff
+from app.structure import Declared, walk
+from models.errors import ImageDamaged, ImageTruncated, ImageUnsupported, SyntaxUnsupported, UndecodableImage
+from models.kinds import sniff
 
 SMALLEST_SIDE_PX = 8
 MULTIPART_BYTES = 64 * 1024
 """What the form around the file may take: its fields, boundaries and headers."""
 
-_KINDS: dict[type[StructureError], Kind] = {
-    Truncated: IMAGE_TRUNCATED,
-    Damaged: IMAGE_DAMAGED,
-    SyntaxRefused: UNSUPPORTED_IMAGE,
+BYTES_PER_PIXEL = 4
+"""What the pixels of the largest image may take on average: colour and alpha with 8 bits, or grey with 16."""
+
+_KINDS: dict[type[UndecodableImage], Kind] = {
+    ImageTruncated: IMAGE_TRUNCATED,
+    ImageDamaged: IMAGE_DAMAGED,
+    ImageUnsupported: IMAGE_UNSUPPORTED,
+    SyntaxUnsupported: UNSUPPORTED_IMAGE,
 }
 
 
@@ -60,8 +66,8 @@ def check_image(data: bytes, *, max_pixels: int) -> None:
     if kind is None:
         raise Problem(UNSUPPORTED_IMAGE, "By its content the file is none of PNG, JPEG, TIFF and DICOM.")
     try:
-        declared = walk(data, kind)
-    except StructureError as error:
+        declared = walk(data, kind, max_decoded_bytes=BYTES_PER_PIXEL * max_pixels)
+    except UndecodableImage as error:
         raise Problem(_KINDS[type(error)], str(error)) from None
     _check_size(declared, max_pixels)
 
@@ -72,6 +78,8 @@ def _check_size(declared: Declared, max_pixels: int) -> None:
         raise Problem(IMAGE_EMPTY, "The image has no rows or no columns.")
     if rows * columns > max_pixels:
         raise Problem(IMAGE_TOO_LARGE, f"{rows} x {columns} pixels are more than the {max_pixels} that are read.")
+    if declared.decoded_bytes > BYTES_PER_PIXEL * max_pixels:
+        raise Problem(IMAGE_TOO_LARGE, f"The image's pixels take more than {BYTES_PER_PIXEL * max_pixels} bytes.")
     if declared.images != 1:
         raise Problem(IMAGE_ANIMATED, "One image at a time: this file is animated or has several pages.")
     if min(rows, columns) < SMALLEST_SIDE_PX:

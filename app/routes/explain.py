@@ -60,6 +60,7 @@ router = APIRouter(tags=["explain"])
             problems.IMAGE_TRUNCATED,
             problems.IMAGE_DAMAGED,
             problems.IMAGE_ANIMATED,
+            problems.IMAGE_UNSUPPORTED,
             problems.BROKER_AWAY,
             problems.BUNDLE_UNUSABLE,
         ),
