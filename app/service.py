@@ -14,6 +14,7 @@ from models.bundle import Bundle
 from models.errors import BundleNotFound
 from models.manifest import ClassifierManifest, SpaceManifest
 from models.store import Store
+from workers.admission import Rules
 from workers.broker import BROKER_ERRORS, make_celery, redis_client, submit
 from workers.jobs import JobRecord
 from workers.jobstore import JobStore
@@ -39,7 +40,7 @@ class Service:
         return cls(
             settings=settings,
             bundles=Store(settings.BUNDLES_DIR),
-            jobs=JobStore(redis_client(settings), settings.RESULT_TTL_S),
+            jobs=JobStore(redis_client(settings), Rules.of(settings)),
             celery=make_celery(settings),
             broker=redis_client(settings, retries=0),
         )

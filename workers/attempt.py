@@ -4,8 +4,11 @@ Whatever goes wrong ends in the job's record. Delivery, time limits and restarts
 """
 
 import logging
+import os
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
 from time import perf_counter
 from typing import cast
 
@@ -13,10 +16,11 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 from models.pixels import decode, encode_png, prepare
 from workers.broker import BROKER_ERRORS
-from workers.errors import DeadlineExceeded, Internal, job_error
+from workers.errors import BrokerFull, DeadlineExceeded, Internal, job_error
 from workers.explain import Aborted, explain
 from workers.jobs import JobRecord, Progress, Stage
-from workers.jobstore import JobStore
+from workers.jobstore import JobStore, utc_now
+from workers.lease import Heartbeat, Lease
 from workers.report import make_report
 from workers.served import ServedNetworks
 from workers.settings import Settings
@@ -25,26 +29,62 @@ from workers.strip import render_strip
 log = logging.getLogger(__name__)
 
 
-def attempt(job_id: str, store: JobStore, served: ServedNetworks, settings: Settings) -> None:
-    """Begin the job's next attempt and carry it through; do nothing if the job is over, gone or out of attempts.
+class Bench:
+    """What one worker needs for its attempts, one after another.
+
+    Args:
+        store: The job records.
+        served: The networks.
+        settings: The limits.
+        worker: Under which name leases are held.
+    """
+
+    def __init__(self, store: JobStore, served: ServedNetworks, settings: Settings, worker: str = "worker") -> None:
+        self.store, self.served, self.settings, self.worker = store, served, settings, worker
+        self._free_since: datetime | None = None
+
+    def lease(self, record: JobRecord) -> Lease:
+        """The lease of an attempt that this process has begun."""
+        return Lease(record.attempts, self.worker, os.getpid())
+
+    def service_s(self, record: JobRecord) -> float:
+        """For how long, up to now, the job has kept this worker from the next one; the worker is free from now on."""
+        now = utc_now()
+        begun = max(self._free_since, record.created_at) if self._free_since else record.started_at or now
+        self._free_since = now
+        return max(0.0, (now - begun).total_seconds())
+
+
+def attempt(job_id: str, bench: Bench) -> None:
+    """Begin the job's next attempt and carry it through; do nothing if the job is over, gone or in other hands.
 
     Raises:
         Reject: The broker went away, so the outcome cannot be written down; the message is to be delivered again.
     """
     try:
-        record = store.start(job_id, settings.MAX_ATTEMPTS)
+        record = bench.store.start(job_id, bench.worker, os.getpid())
         if record is not None:
-            _carry_through(record, store, served, settings)
+            _carry_through(record, bench)
+    except BrokerFull:
+        log.warning("job %s: the broker is full; the job is begun anew when there is room", job_id)
     except BROKER_ERRORS as error:
         log.warning("job %s: broker away (%s); to be delivered again", job_id, type(error).__name__)
         raise Reject("broker away", requeue=True) from None
 
 
-def _carry_through(record: JobRecord, store: JobStore, served: ServedNetworks, settings: Settings) -> None:
+def _carry_through(record: JobRecord, bench: Bench) -> None:
+    """Explain while the lease is renewed; afterwards nobody holds it, whatever happened."""
+    store, lease = bench.store, bench.lease(record)
+    beat = Heartbeat(lambda: store.renew(record.id, lease), store.rules.lease_s / 3, bench.settings.JOB_TIME_LIMIT_S)
     try:
-        _explain(record, store, served, settings)
+        with beat:
+            _explain(record, bench)
     except Aborted:
-        log.info("job %s: attempt %d has been replaced or the job deleted", record.id, record.attempts)
+        log.info("job %s: attempt %d has been replaced, or the job canceled or deleted", record.id, record.attempts)
+        store.release(record.id, lease)
+    except BrokerFull:
+        store.release(record.id, lease)
+        raise
     except BROKER_ERRORS:
         raise
     except Exception as failure:
@@ -53,15 +93,15 @@ def _carry_through(record: JobRecord, store: JobStore, served: ServedNetworks, s
         store.fail(record.id, record.attempts, error)
 
 
-def _explain(record: JobRecord, store: JobStore, served: ServedNetworks, settings: Settings) -> None:
+def _explain(record: JobRecord, bench: Bench) -> None:
     begun = perf_counter()
-    watch = _Watch(record, store)
+    store, settings, watch = bench.store, bench.settings, _Watch(record, bench.store)
     upload = store.input_bytes(record.id)
     if upload is None:
-        raise Internal
+        raise Aborted if watch.is_replaced() else Internal
     decoded = decode(upload, max_pixels=settings.MAX_PIXELS)
     request = record.request
-    networks = served.open(request.classifier_id, request.classifier_version)
+    networks = bench.served.open(request.classifier_id, request.classifier_version)
     pixels = prepare(decoded.pixels, networks.image)
     decode_ms = _ms_since(begun)
 
@@ -78,8 +118,8 @@ def _explain(record: JobRecord, store: JobStore, served: ServedNetworks, setting
     )
     watch.progress("render", 85)
     drawn = perf_counter()
-    frames = [encode_png(frame.pixels) for frame in explanation.frames]
-    strip = render_strip(explanation, pixels, networks.classifier.manifest)
+    parts = {f"frames/{frame.index}.png": encode_png(frame.pixels) for frame in explanation.frames}
+    parts["strip.png"] = render_strip(explanation, pixels, networks.classifier.manifest)
     timing = {
         "queued": _queued_ms(record),
         "decode": decode_ms,
@@ -87,22 +127,30 @@ def _explain(record: JobRecord, store: JobStore, served: ServedNetworks, setting
         "total": _ms_since(begun),
     }
     report = make_report(explanation, networks, decoded, upload, timing)
-    if store.finish(record.id, record.attempts, report, frames, strip):
+    if store.finish(record.id, record.attempts, report, parts, bench.service_s(record)):
         log.info("job %s: done in %.0f ms", record.id, timing["total"])
+    else:
+        raise Aborted
 
 
 class _Watch:
-    """Tells the record how far the attempt is, and learns from it whether the attempt still counts."""
+    """Tells the record how far the attempt is, and learns from it whether the attempt still counts.
+
+    Neither is worth the attempt: while the broker is away, work goes on in silence.
+    """
 
     def __init__(self, record: JobRecord, store: JobStore) -> None:
-        self._record, self._store, self._replaced = record, store, False
+        self._record, self._store = record, store
 
     def progress(self, stage: str, percent: int) -> None:
         news = Progress(stage=cast("Stage", stage), percent=percent)
-        self._replaced = not self._store.progress(self._record.id, self._record.attempts, news)
+        with suppress(*BROKER_ERRORS):
+            self._store.progress(self._record.id, self._record.attempts, news)
 
     def is_replaced(self) -> bool:
-        return self._replaced
+        with suppress(*BROKER_ERRORS):
+            return not self._store.is_current(self._record.id, self._record.attempts)
+        return False
 
 
 def _cause(failure: BaseException) -> BaseException:

@@ -4,8 +4,10 @@ Where REDIS_URL is not set, the broker is a private one of this user (`private_b
 in `jobs`, what becomes of them in `tasks`; nothing of the engine is imported here.
 """
 
+import json
 from typing import Any
 
+import redis.asyncio
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import Redis, RedisError
@@ -14,17 +16,20 @@ from redis.exceptions import ConnectionError, TimeoutError
 from redis.retry import Retry
 
 from workers import private_broker
+from workers.jobs import Priority
+from workers.load import ready_workers as ready_workers  # asked for beside the queue's length
 from workers.settings import Settings
 
 QUEUE = "contrafact"
 TASK = "contrafact.explain"
-READY_PREFIX = "contrafact:ready:"
-
 BROKER_ERRORS: tuple[type[Exception], ...] = (RedisError, OperationalError)
 """What any call here or in `jobstore` raises while the broker is away or full."""
 
 _PRIORITY_SEPARATOR = "\x06\x16"
 _PRIORITIES = (0, 3, 6, 9)
+_FIRST: dict[Priority, int] = {"interactive": 3, "batch": 9}
+_AGAIN: dict[Priority, int] = {"interactive": 0, "batch": 6}
+"""0 goes first. A job that was begun before goes before its like: it was accepted earlier than all that wait."""
 _PUBLISH_RETRIES = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.1}
 
 
@@ -85,6 +90,11 @@ def redis_client(settings: Settings, retries: int = 3) -> Redis:
     return Redis.from_url(redis_url(settings), retry=retry, retry_on_error=errors, **_socket_options(settings))
 
 
+def async_redis_client(settings: Settings) -> redis.asyncio.Redis:
+    """A connection pool for the event loop: waiting on it holds no thread."""
+    return redis.asyncio.Redis.from_url(redis_url(settings), **_socket_options(settings))
+
+
 def make_celery(settings: Settings) -> Celery:
     """The Celery app that API and worker share: late acknowledgement, one job at a time, JSON, no results.
 
@@ -101,6 +111,7 @@ def make_celery(settings: Settings) -> Celery:
         task_time_limit=settings.JOB_TIME_LIMIT_S,
         task_soft_time_limit=settings.JOB_SOFT_TIME_LIMIT_S,
         worker_prefetch_multiplier=1,
+        worker_lost_wait=0.5,  # late last words of a dead child change nothing
         worker_proc_alive_timeout=600,  # a child is up when its golden pairs are replayed, not before
         broker_connection_retry_on_startup=True,
         broker_transport_options={
@@ -114,25 +125,38 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-def submit(app: Celery, job_id: str) -> None:
+def submit(app: Celery, job_id: str, priority: Priority = "interactive", *, again: bool = False) -> None:
     """Put a recorded job into the queue. The message holds nothing but its id.
 
+    Args:
+        app: As `make_celery` made it.
+        job_id: Of a job that the store has accepted.
+        priority: The job's.
+        again: The job was begun before, or its first message is lost.
+
     Raises:
-        kombu.exceptions.OperationalError: The broker is away or full.
+        kombu.exceptions.OperationalError: The broker is away or full. The job stays accepted; the reconciler sends it.
     """
-    app.send_task(TASK, args=(job_id,), task_id=job_id, queue=QUEUE, ignore_result=True, retry=False)
+    place = (_AGAIN if again else _FIRST)[priority]
+    app.send_task(TASK, args=(job_id,), task_id=job_id, queue=QUEUE, priority=place, ignore_result=True, retry=False)
 
 
 def queue_length(client: Redis) -> int:
     """How many jobs wait in the queue or are being worked on, in one round trip."""
-    lists = [f"{QUEUE}{_PRIORITY_SEPARATOR}{priority}" if priority else QUEUE for priority in _PRIORITIES]
     with client.pipeline(transaction=False) as pipe:
-        for name in lists:
+        for name in _lists():
             pipe.llen(name)
         pipe.hlen("unacked")
         return sum(pipe.execute())
 
 
-def ready_workers(client: Redis) -> int:
-    """How many workers have replayed their golden pairs and are alive."""
-    return sum(1 for _ in client.scan_iter(match=f"{READY_PREFIX}*", count=1000))
+def published_jobs(client: Redis) -> set[str]:
+    """The ids in the messages that wait; those that a worker holds are not among them."""
+    with client.pipeline(transaction=False) as pipe:
+        for name in _lists():
+            pipe.lrange(name, 0, -1)
+        return {json.loads(message)["headers"]["id"] for messages in pipe.execute() for message in messages}
+
+
+def _lists() -> list[str]:
+    return [f"{QUEUE}{_PRIORITY_SEPARATOR}{priority}" if priority else QUEUE for priority in _PRIORITIES]

@@ -7,6 +7,13 @@
     ├── DeviceUnavailable    device-unavailable
     ├── BrokerMissing        broker-missing
     ├── ClassifierUnreachable  classifier-unreachable
+    ├── BrokerFull           broker-full         also a RedisError, for whoever answers "the broker is away"
+    ├── Refused              a job is not accepted
+    │   ├── QueueFull            queue-full
+    │   ├── TooManyInFlight      too-many-in-flight
+    │   ├── StoreFull            store-full
+    │   └── IdempotencyConflict  idempotency-conflict
+    ├── CursorUnreadable     cursor-unreadable
     └── Internal             internal
 
 Errors of the models room (`undecodable-image`, `bundle-damaged` …) keep their codes. What HTTP makes of a code is the
@@ -14,6 +21,8 @@ app's.
 """
 
 from typing import ClassVar
+
+from redis import RedisError
 
 from models.errors import BundleError, ClassifierMisfit, UndecodableImage
 from workers.jobs import JobError
@@ -62,6 +71,63 @@ class BrokerMissing(WorkerError):
 
     code = "broker-missing"
     title = "No broker can be started"
+
+
+class BrokerFull(WorkerError, RedisError):
+    """The broker has no memory left for another job; nothing was accepted, and nothing that was is lost."""
+
+    code = "broker-full"
+    title = "The broker is full"
+
+
+class Refused(WorkerError):
+    """The job was not accepted, and nothing of it was kept."""
+
+    code = "refused"
+    title = "The job was not accepted"
+
+
+class QueueFull(Refused):
+    """As many jobs wait as this service allows."""
+
+    code = "queue-full"
+    title = "The queue is full"
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(f"{waiting} jobs wait already; that is as many as this service allows.")
+        self.waiting = waiting
+
+
+class TooManyInFlight(Refused):
+    """One client has as many unfinished jobs as this service allows."""
+
+    code = "too-many-in-flight"
+    title = "Too many unfinished jobs"
+
+    def __init__(self, in_flight: int) -> None:
+        super().__init__(f"{in_flight} of your jobs are unfinished; that is as many as this service allows one client.")
+        self.in_flight = in_flight
+
+
+class StoreFull(Refused):
+    """Uploads and results take as many bytes as this service allows; wait until some expire, or delete some."""
+
+    code = "store-full"
+    title = "The store of results is full"
+
+
+class IdempotencyConflict(Refused):
+    """This Idempotency-Key was used before with another payload."""
+
+    code = "idempotency-conflict"
+    title = "The Idempotency-Key was used for something else"
+
+
+class CursorUnreadable(WorkerError):
+    """The cursor is none that this service gave out."""
+
+    code = "cursor-unreadable"
+    title = "The cursor cannot be read"
 
 
 class ClassifierUnreachable(WorkerError):

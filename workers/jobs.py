@@ -10,7 +10,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Status = Literal["queued", "running", "succeeded", "failed"]
+Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
+Priority = Literal["interactive", "batch"]
 Stage = Literal["queued", "decode", "encode", "traverse", "predict", "render", "deliver"]
 Mode = Literal["generated"]
 
@@ -188,14 +189,31 @@ class JobRecord(Value):
     """One job from its acceptance to its expiry.
 
     `attempts` counts its starts and is the fencing token of the attempt that runs: whoever holds a smaller number has
-    been replaced and may write nothing more.
+    been replaced and may write nothing more. `losses` counts the attempts that ended without a word; an attempt that
+    was handed back is none.
+
+    Attributes:
+        owner: Who may see the job, the id of a key; None where there are no keys.
+        callback: The configured webhook to tell when the job ends.
+        traceparent: The trace that the job belongs to, as W3C writes it.
+        remembered: Where the client's Idempotency-Key is remembered, so that it is erased with the job.
+        input_bytes: What the upload takes in the store; 0 once it is erased.
+        result_bytes: What the results take.
     """
 
     id: str
     status: Status = "queued"
     request: JobRequest
+    owner: str | None = None
+    priority: Priority = "interactive"
+    callback: str | None = None
+    traceparent: str | None = None
+    remembered: str | None = None
     progress: Progress = Progress()
     attempts: int = 0
+    losses: int = 0
+    input_bytes: int = 0
+    result_bytes: int = 0
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -206,7 +224,7 @@ class JobRecord(Value):
     @property
     def is_over(self) -> bool:
         """Whether the job ended; an ended job never changes again."""
-        return self.status in ("succeeded", "failed")
+        return self.status in ("succeeded", "failed", "canceled")
 
     def started(self, at: datetime) -> Self:
         """The record of the next attempt, which begins at `at`."""
@@ -218,6 +236,14 @@ class JobRecord(Value):
         """The record with news from the running attempt."""
         return self.model_copy(update={"progress": progress})
 
+    def handed_back(self) -> Self:
+        """The record of a job that waits again, because whoever worked on it gave it up in order."""
+        return self.model_copy(update={"status": "queued", "started_at": None, "progress": Progress()})
+
+    def lost(self) -> Self:
+        """The record of a job that waits again, because whoever worked on it fell silent."""
+        return self.handed_back().model_copy(update={"losses": self.losses + 1})
+
     def succeeded(self, report: Report, at: datetime, ttl: timedelta) -> Self:
         """The record of a job that ended well at `at` and is kept for `ttl`."""
         done = Progress(stage="deliver", percent=100)
@@ -227,5 +253,16 @@ class JobRecord(Value):
         """The record of a job that ended without a report at `at` and is kept for `ttl`."""
         return self._ended(at, ttl, {"status": "failed", "error": error})
 
+    def canceled(self, at: datetime, ttl: timedelta) -> Self:
+        """The record of a job that its owner stopped at `at`."""
+        return self._ended(at, ttl, {"status": "canceled"})
+
     def _ended(self, at: datetime, ttl: timedelta, change: dict[str, object]) -> Self:
         return self.model_copy(update={"finished_at": at, "expires_at": at + ttl, **change})
+
+
+class Tombstone(Value):
+    """What is left of an expired job for a while: that it was there, and whose it was."""
+
+    id: str
+    owner: str | None

@@ -1,31 +1,61 @@
-"""Where jobs are kept: records, uploaded bytes and results in Redis.
+"""The job records, and the bytes that belong to them, in Redis. `layout` names the keys.
 
-    contrafact:job:<id>           the record, JSON
-    contrafact:job:<id>:input     the uploaded bytes, until the job is over
-    contrafact:job:<id>:frames    hash: frame number → PNG
-    contrafact:job:<id>:strip     PNG
-    contrafact:waiting            sorted set: ids of queued jobs by the time they were accepted
+The record is the truth about a job; a message in the queue only says that there may be something to do. It changes
+only under WATCH, so no change is lost, and everything that a change entails (results, events, tallies, the letter to a
+webhook) is written with it in one MULTI or not at all.
 
-A record changes only under WATCH, so no change is lost, and a result is written whole in one MULTI or not at all. An
-attempt that has been replaced (its token is smaller than the record's `attempts`) can write nothing. Reading or writing
-with the broker away raises `redis.RedisError`; the queue itself is `broker`'s. This module loads no network.
+    queued ──start──► running ──finish / fail──► succeeded / failed
+      ▲                  │
+      └── hand_back, ────┤          hand_back: the worker gives the job up in order
+          lose, reclaim  │          lose: its child died; reclaim: its lease died. The last loss fails as `worker-lost`
+                         ▼
+    queued ──cancel──► canceled
+
+An attempt holds a lease, which it renews, and a token, the record's `attempts`. Without the lease it is believed
+dead; without the token, or once the job no longer runs, it can write nothing.
+
+With the broker away every method raises `redis.RedisError`; when it is full, the one called `BrokerFull`. The queue
+itself is `broker`'s. This module loads no network.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from typing import Any, cast
 
 from redis import Redis, WatchError
 from redis.client import Pipeline
+from redis.exceptions import OutOfMemoryError, ResponseError
 
-from workers.errors import WorkerLost, job_error
-from workers.jobs import JobError, JobRecord, Progress, Report
-
-WAITING = "contrafact:waiting"
+from workers import events, outbox
+from workers.admission import Accepted, Admission, Once, Rules, place
+from workers.errors import BrokerFull, WorkerLost, job_error
+from workers.events import Event
+from workers.jobs import JobError, JobRecord, Progress, Report, Status, Tombstone
+from workers.layout import (
+    ENDED,
+    EXPIRING,
+    MIX,
+    PUBLISHED,
+    RUNNING,
+    SIZES,
+    STOPPING,
+    STORED,
+    WAITING,
+    job_key,
+    lease_key,
+    owner_key,
+    service_key,
+    tombstone_key,
+)
+from workers.lease import RELEASE, RENEW, Lease
+from workers.listing import Page, list_jobs
+from workers.load import KEPT, Load, measure
+from workers.upkeep import EXPIRE
 
 Clock = Callable[[], datetime]
-Change = Callable[[JobRecord], JobRecord | None]
-Also = Callable[[Pipeline], object]
+Change = Callable[[JobRecord, Lease | None], JobRecord | None]
+Also = Callable[[Pipeline, JobRecord], object]
 
 
 def utc_now() -> datetime:
@@ -33,90 +63,217 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _nothing_else(_: Pipeline) -> None:
+def _nothing_else(_: Pipeline, __: JobRecord) -> None:
     pass
 
 
 class JobStore:
-    """The job records of one broker; every method is one or two round trips, and safe from many processes at once.
+    """The job records of one broker; every method is a few round trips, and safe from many processes at once.
 
     Args:
         client: A connection as `broker.redis_client` makes it (bytes in, bytes out).
-        ttl_s: How long a job is kept after it ended.
+        rules: How jobs are kept and how many are let in.
         clock: Tells the time, with its zone.
     """
 
-    def __init__(self, client: Redis, ttl_s: int, clock: Clock = utc_now) -> None:
+    def __init__(self, client: Redis, rules: Rules = Rules(), clock: Clock = utc_now) -> None:  # noqa: B008 - frozen
+        self.rules = rules
         self._client = client
-        self._ttl = timedelta(seconds=ttl_s)
+        self._ttl = timedelta(seconds=rules.ttl_s)
         self._clock = clock
+        self._admission = Admission(client, rules)
+        self._renew = client.register_script(RENEW)
+        self._release = client.register_script(RELEASE)
+        self._expire = client.register_script(EXPIRE)
 
-    # --- Accepting and asking ----------------------------------------------------------------------------------
+    # --- Accepting ---------------------------------------------------------------------------------------------
 
-    def create(self, record: JobRecord, image: bytes) -> None:
-        """Write a queued job down, with its image, in one transaction. Publish its id only after this."""
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.set(_key(record.id), record.model_dump_json())
-            pipe.set(_key(record.id, "input"), image)
-            pipe.zadd(WAITING, {record.id: record.created_at.timestamp()})
-            pipe.execute()
+    def create(self, record: JobRecord, image: bytes, once: Once | None = None) -> Accepted:
+        """Write a queued job down, with its image, in one step; publish its id only after this.
+
+        From here on the job is accepted: if its message cannot be published, the reconciler does it later.
+
+        Args:
+            record: A new job; its owner, priority and callback are what they are from now on.
+            image: The upload.
+            once: The client's Idempotency-Key with a digest of the whole request.
+
+        Returns:
+            The job's id, or that of the job that an earlier request with the same key made.
+
+        Raises:
+            QueueFull, TooManyInFlight, StoreFull: A bound is reached; nothing was kept.
+            IdempotencyConflict: The key was used for another payload.
+            BrokerFull: The broker has no memory left; nothing was kept.
+        """
+        with _naming_what_is_full():
+            return self._admission.admit(record, image, once)
+
+    # --- Asking ------------------------------------------------------------------------------------------------
 
     def get(self, job_id: str) -> JobRecord | None:
-        """The job as it stands, or None if it is unknown or expired."""
-        return _parse(self._client.get(_key(job_id)))
+        """The job as it stands, or None if it is unknown, deleted or expired."""
+        return _parse(self._client.get(job_key(job_id)))
+
+    def tombstone(self, job_id: str) -> Tombstone | None:
+        """That an expired job was there and whose it was, or None if nothing is known of it."""
+        stored = cast("bytes | None", self._client.get(tombstone_key(job_id)))
+        return None if stored is None else Tombstone.model_validate_json(stored)
 
     def queue_position(self, job_id: str) -> int | None:
         """The job's place among those that wait, 1 being next; None if it does not wait."""
         rank = self._client.zrank(WAITING, job_id)
         return None if rank is None else cast("int", rank) + 1
 
-    def delete(self, job_id: str) -> None:
-        """Erase every byte of a job. An attempt that still runs finds no record and writes nothing."""
+    def load(self) -> Load:
+        """How busy the service is; `load().finish_s(position)` is an honest time to wait."""
+        return measure(self._client, self._clock().timestamp())
+
+    def jobs_of(
+        self,
+        owner: str | None,
+        *,
+        status: Status | None = None,
+        classifier_id: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Page:
+        """An owner's own jobs, newest first. Raises CursorUnreadable for a cursor that is none of ours."""
+        return list_jobs(self._client, owner, status=status, classifier_id=classifier_id, cursor=cursor, limit=limit)
+
+    def events(self, job_id: str, after: str = "0", block_ms: int | None = None) -> list[Event]:
+        """What happened to the job after the event with this id; waits for the next one if `block_ms` says so."""
+        return events.read(self._client, job_id, after, block_ms)
+
+    def ended(self) -> dict[str, int]:
+        """How many jobs ever ended, by how."""
+        found = cast("dict[bytes, bytes]", self._client.hgetall(ENDED))
+        return {status.decode(): int(count) for status, count in found.items()}
+
+    def stored_bytes(self) -> int:
+        """What uploads and results take, in bytes."""
+        return int(cast("bytes | None", self._client.get(STORED)) or 0)
+
+    # --- Bytes -------------------------------------------------------------------------------------------------
+
+    def input_bytes(self, job_id: str) -> bytes | None:
+        """The uploaded file, or None once it is erased."""
+        return cast("bytes | None", self._client.get(job_key(job_id, "input")))
+
+    def part(self, job_id: str, name: str) -> bytes | None:
+        """One part of the result by its name: "strip.png", "frames/0.png" …; None if there is none."""
+        return cast("bytes | None", self._client.hget(job_key(job_id, "result"), name))
+
+    def parts(self, job_id: str) -> list[str]:
+        """The names of all parts of the result."""
+        return sorted(name.decode() for name in cast("Any", self._client.hkeys(job_key(job_id, "result"))))
+
+    def frame(self, job_id: str, n: int) -> bytes | None:
+        """The PNG of frame n exactly as delivered, or None."""
+        return self.part(job_id, f"frames/{n}.png")
+
+    def strip(self, job_id: str) -> bytes | None:
+        """The PNG of the strip, or None."""
+        return self.part(job_id, "strip.png")
+
+    # --- Ending early ------------------------------------------------------------------------------------------
+
+    def cancel(self, job_id: str) -> JobRecord | None:
+        """End a job as canceled, unless it is over already; return its record, or None if there is none.
+
+        Its attempt, if one runs, learns of it before its next network call, and can write nothing from now on.
+        """
+        return self._change(job_id, lambda record, _: record.canceled(self._clock(), self._ttl)) or self.get(job_id)
+
+    def delete(self, job_id: str) -> bool:
+        """Cancel a job and erase every byte of it. False: there was none.
+
+        An attempt that still runs finds no record and writes nothing.
+        """
         with self._client.pipeline(transaction=True) as pipe:
-            pipe.delete(_key(job_id), *(_key(job_id, part) for part in ("input", "frames", "strip")))
-            pipe.zrem(WAITING, job_id)
-            pipe.execute()
+            while True:
+                try:
+                    pipe.watch(job_key(job_id))  # type: ignore[no-untyped-call]
+                    record = _parse(pipe.get(job_key(job_id)))
+                    if record is None:
+                        self._expire(keys=[EXPIRING, SIZES, STORED], args=[job_id])
+                    now = _seconds(pipe)
+                    pipe.multi()
+                    self._erase(pipe, job_id, record, now)
+                    pipe.execute()
+                    return record is not None
+                except WatchError:
+                    continue
 
     # --- Working: every write names the attempt's token --------------------------------------------------------
 
-    def start(self, job_id: str, max_attempts: int) -> JobRecord | None:
+    def start(self, job_id: str, worker: str = "worker", process: int = 0) -> JobRecord | None:
         """Begin the next attempt and return its record, whose `attempts` is the token of this attempt.
 
-        Returns None, and nothing is to be done, if the job is unknown or over, or if its attempts are used up: then it
-        fails here as `worker-lost`, for every earlier attempt ended without a word.
+        Returns None, and nothing is to be done, if the job is unknown or over, if somebody else holds its lease, or if
+        this would be one attempt too many: then it fails here as `worker-lost`.
         """
 
-        def change(record: JobRecord) -> JobRecord:
-            if record.attempts >= max_attempts:
-                return record.failed(job_error(WorkerLost()), self._clock(), self._ttl)
-            return record.started(self._clock())
+        def change(record: JobRecord, lease: Lease | None) -> JobRecord | None:
+            if record.status == "running":
+                if lease is not None and lease.worker != worker:
+                    return None
+                if lease is None or lease.process != process:
+                    record = self._after_a_loss(record)
+            return record if record.is_over else record.started(self._clock())
 
-        record = self._change(job_id, change, lambda pipe: pipe.zrem(WAITING, job_id))
+        def lend(pipe: Pipeline, record: JobRecord) -> None:
+            if record.status == "running":
+                lease = Lease(record.attempts, worker, process)
+                pipe.set(lease_key(job_id), str(lease), px=round(self.rules.lease_s * 1000))
+
+        record = self._change(job_id, change, lend)
         return record if record and record.status == "running" else None
 
+    def renew(self, job_id: str, lease: Lease) -> bool:
+        """Say that the attempt is alive. False: it no longer counts; stop working."""
+        life = round(self.rules.lease_s * 1000)
+        return bool(self._renew(keys=[lease_key(job_id), job_key(job_id)], args=[str(lease), lease.token, life]))
+
+    def release(self, job_id: str, lease: Lease) -> None:
+        """Say that the attempt does not work any more, whatever became of it."""
+        self._release(keys=[lease_key(job_id), STOPPING], args=[str(lease), job_id])
+
+    def is_current(self, job_id: str, token: int) -> bool:
+        """Whether the attempt still counts: the job runs, and nobody else has begun it anew."""
+        record = self.get(job_id)
+        return record is not None and record.status == "running" and record.attempts == token
+
     def progress(self, job_id: str, token: int, progress: Progress) -> bool:
-        """Tell how far the attempt is. False: the attempt has been replaced or the job is gone; stop working."""
+        """Tell how far the attempt is. False: it no longer counts; stop working."""
         return self._change(job_id, _if_current(token, lambda record: record.progressed(progress))) is not None
 
-    def finish(self, job_id: str, token: int, report: Report, frames: Sequence[bytes], strip: bytes) -> bool:
+    def finish(
+        self, job_id: str, token: int, report: Report, parts: Mapping[str, bytes], service_s: float | None = None
+    ) -> bool:
         """Write a job's result, all of it at once and only once.
 
         Args:
+            job_id: Which job.
             token: `attempts` of the record that `start` returned.
-            frames: The delivered frames as PNG, in the report's order.
-            strip: The rendered strip as PNG.
+            report: All figures.
+            parts: Everything else by name: "strip.png", "frames/0.png" …
+            service_s: For how long the job kept its worker from the next one.
 
         Returns:
             False, and nothing is written, if the attempt has been replaced or the job is over or gone.
         """
 
-        def write_result(pipe: Pipeline) -> None:
-            pipe.hset(_key(job_id, "frames"), mapping={str(n): png for n, png in enumerate(frames)})
-            pipe.expire(_key(job_id, "frames"), self._ttl)
-            pipe.set(_key(job_id, "strip"), strip, ex=self._ttl)
+        def write_result(pipe: Pipeline, record: JobRecord) -> None:
+            pipe.hset(job_key(job_id, "result"), mapping=cast("Any", dict(parts)))
+            pipe.expire(job_key(job_id, "result"), self._ttl)
+            if service_s is not None:
+                _remember_service(pipe, record.request.classifier_id, service_s)
 
         def succeed(record: JobRecord) -> JobRecord:
-            return record.succeeded(report, self._clock(), self._ttl)
+            size = sum(len(part) for part in parts.values())
+            done = record.succeeded(report, self._clock(), self._ttl)
+            return done.model_copy(update={"result_bytes": size})
 
         return self._change(job_id, _if_current(token, succeed), write_result) is not None
 
@@ -128,19 +285,45 @@ class JobStore:
 
         return self._change(job_id, _if_current(token, change)) is not None
 
-    # --- Bytes -------------------------------------------------------------------------------------------------
+    # --- Giving up an attempt ----------------------------------------------------------------------------------
 
-    def input_bytes(self, job_id: str) -> bytes | None:
-        """The uploaded file, or None once the job is over."""
-        return _bytes(self._client.get(_key(job_id, "input")))
+    def hand_back(self, job_id: str, worker: str) -> JobRecord | None:
+        """The worker gives its job up in order: it waits again, and no loss is counted. None: it was not its job."""
 
-    def frame(self, job_id: str, n: int) -> bytes | None:
-        """The PNG of frame n exactly as delivered, or None."""
-        return _bytes(self._client.hget(_key(job_id, "frames"), str(n)))
+        def change(record: JobRecord, lease: Lease | None) -> JobRecord | None:
+            is_its = record.status == "running" and lease is not None and lease.worker == worker
+            return record.handed_back() if is_its else None
 
-    def strip(self, job_id: str) -> bytes | None:
-        """The PNG of the strip, or None."""
-        return _bytes(self._client.get(_key(job_id, "strip")))
+        return self._change(job_id, change)
+
+    def lose(self, job_id: str, worker: str) -> JobRecord | None:
+        """The worker saw its child die over a job: it waits again, or fails as `worker-lost`. None: not its job."""
+
+        def change(record: JobRecord, lease: Lease | None) -> JobRecord | None:
+            is_its = record.status == "running" and lease is not None and lease.worker == worker
+            return self._after_a_loss(record) if is_its else None
+
+        return self._change(job_id, change)
+
+    def reclaim(self, job_id: str) -> JobRecord | None:
+        """Take a job from an attempt whose lease died: it waits again, or fails as `worker-lost`. None: it lives."""
+
+        def change(record: JobRecord, lease: Lease | None) -> JobRecord | None:
+            return self._after_a_loss(record) if record.status == "running" and lease is None else None
+
+        return self._change(job_id, change)
+
+    def lease(self, job_id: str) -> Lease | None:
+        """Who works on a job, or None if nobody is known to."""
+        return Lease.parse(cast("bytes | None", self._client.get(lease_key(job_id))))
+
+    def _after_a_loss(self, record: JobRecord) -> JobRecord:
+        lost = record.lost()
+        if lost.losses < self.rules.max_attempts:
+            return lost
+        return record.model_copy(update={"losses": lost.losses}).failed(
+            job_error(WorkerLost()), self._clock(), self._ttl
+        )
 
     # --- The one way a record changes --------------------------------------------------------------------------
 
@@ -149,38 +332,123 @@ class JobStore:
 
         Returns the new record, or None if there was nothing to change or `change` declined.
         """
-        with self._client.pipeline(transaction=True) as pipe:
+        with _naming_what_is_full(), self._client.pipeline(transaction=True) as pipe:
             while True:
                 try:
-                    pipe.watch(_key(job_id))  # type: ignore[no-untyped-call]
-                    record = _parse(pipe.get(_key(job_id)))
-                    changed = None if record is None or record.is_over else change(record)
-                    if changed is None:
+                    pipe.watch(job_key(job_id), lease_key(job_id))  # type: ignore[no-untyped-call]
+                    stored, held = cast("Any", pipe.mget(job_key(job_id), lease_key(job_id)))
+                    before = _parse(stored)
+                    after = None if before is None or before.is_over else change(before, Lease.parse(held))
+                    if before is None or after is None:
                         return None
+                    if after.is_over and not self.rules.keep_input:
+                        after = after.model_copy(update={"input_bytes": 0})
+                    now = _seconds(pipe)
                     pipe.multi()
-                    self._write(pipe, changed)
-                    also(pipe)
+                    self._write(pipe, before, after, now)
+                    also(pipe, after)
                     pipe.execute()
-                    return changed
+                    return after
                 except WatchError:
                     continue
 
-    def _write(self, pipe: Pipeline, record: JobRecord) -> None:
-        pipe.set(_key(record.id), record.model_dump_json(), ex=self._ttl if record.is_over else None)
-        if record.is_over:
-            pipe.delete(_key(record.id, "input"))
+    def _write(self, pipe: Pipeline, before: JobRecord, after: JobRecord, now: float) -> None:
+        pipe.set(job_key(after.id), after.model_dump_json(), ex=self._ttl if after.is_over else None)
+        events.append(pipe, before, after)
+        growth = after.input_bytes + after.result_bytes - before.input_bytes - before.result_bytes
+        if growth:
+            pipe.incrby(STORED, growth)
+        if before.status != after.status:
+            self._leave(pipe, before)
+            self._enter(pipe, before, after, now)
+
+    def _leave(self, pipe: Pipeline, record: JobRecord) -> None:
+        if record.status == "queued":
+            pipe.zrem(WAITING, record.id)
+            pipe.zrem(PUBLISHED, record.id)
+            pipe.hincrby(MIX, record.request.classifier_id, -1)
+        else:
+            pipe.srem(RUNNING, record.id)
+
+    def _enter(self, pipe: Pipeline, before: JobRecord, after: JobRecord, now: float) -> None:
+        if after.status == "running":
+            pipe.sadd(RUNNING, after.id)
+        elif after.status == "queued":
+            pipe.zadd(WAITING, {after.id: place(after)})
+            pipe.zadd(PUBLISHED, {after.id: now})
+            pipe.hincrby(MIX, after.request.classifier_id, 1)
+            pipe.delete(lease_key(after.id))
+        else:
+            self._close(pipe, before, after, now)
+
+    def _close(self, pipe: Pipeline, before: JobRecord, after: JobRecord, now: float) -> None:
+        """Everything that the end of a job entails."""
+        if after.status == "canceled" and before.status == "running":
+            pipe.zadd(STOPPING, {after.id: now})
+        else:
+            pipe.delete(lease_key(after.id))
+        if self.rules.keep_input:
+            pipe.expire(job_key(after.id, "input"), self._ttl)
+        else:
+            pipe.delete(job_key(after.id, "input"))
+        pipe.expire(job_key(after.id, "events"), self._ttl)
+        if after.remembered is not None:
+            pipe.expire(after.remembered, self._ttl)
+        stone = Tombstone(id=after.id, owner=after.owner).model_dump_json()
+        pipe.set(tombstone_key(after.id), stone, ex=self._ttl + timedelta(seconds=self.rules.tombstone_s))
+        pipe.zadd(EXPIRING, {after.id: now + self.rules.ttl_s})
+        pipe.hset(SIZES, after.id, f"{after.input_bytes + after.result_bytes} {after.owner or ''}")
+        pipe.srem(owner_key(after.owner, "open"), after.id)
+        pipe.hincrby(ENDED, after.status, 1)
+        outbox.post(pipe, after)
+
+    def _erase(self, pipe: Pipeline, job_id: str, record: JobRecord | None, now: float) -> None:
+        pipe.delete(job_key(job_id), *(job_key(job_id, part) for part in ("input", "result", "events")))
+        pipe.delete(tombstone_key(job_id))
+        pipe.zrem(EXPIRING, job_id)
+        pipe.hdel(SIZES, job_id)
+        outbox.erase(pipe, job_id)
+        if record is None:
+            return
+        pipe.decrby(STORED, record.input_bytes + record.result_bytes)
+        pipe.zrem(owner_key(record.owner, "jobs"), job_id)
+        pipe.srem(owner_key(record.owner, "open"), job_id)
+        if record.remembered is not None:
+            pipe.delete(record.remembered)
+        if not record.is_over:
+            self._leave(pipe, record)
+        if record.status == "running":
+            pipe.zadd(STOPPING, {job_id: now})
 
 
-def _if_current(token: int, change: Change) -> Change:
-    return lambda record: change(record) if record.attempts == token else None
+@contextmanager
+def _naming_what_is_full() -> Iterator[None]:
+    """Gives Redis's refusal for want of memory its name."""
+    try:
+        yield
+    except OutOfMemoryError:
+        raise BrokerFull from None
+    except ResponseError as error:
+        if "OOM" in str(error):
+            raise BrokerFull from None
+        raise
 
 
-def _key(job_id: str, part: str | None = None) -> str:
-    return f"contrafact:job:{job_id}" + (f":{part}" if part else "")
+def _if_current(token: int, change: Callable[[JobRecord], JobRecord]) -> Change:
+    """The change, if the attempt with this token still counts."""
+    return lambda record, _: change(record) if record.status == "running" and record.attempts == token else None
 
 
-def _bytes(reply: bytes | str | None) -> bytes | None:
-    return cast("bytes | None", reply)  # the client is made without decode_responses
+def _remember_service(pipe: Pipeline, classifier_id: str, seconds: float) -> None:
+    for key in (service_key(), service_key(classifier_id)):
+        pipe.lpush(key, f"{seconds:.4f}")
+        pipe.ltrim(key, 0, KEPT - 1)
+
+
+def _seconds(pipe: Pipeline) -> float:
+    """Seconds since the epoch by Redis's clock, which all processes share."""
+    seconds, microseconds = cast("Any", pipe.time())
+    return float(seconds) + float(microseconds) / 1e6
 
 
 def _parse(stored: bytes | str | None) -> JobRecord | None:

@@ -5,7 +5,8 @@ import os
 import socket
 import threading
 
-from workers.broker import BROKER_ERRORS, READY_PREFIX, redis_client
+from workers.broker import BROKER_ERRORS, redis_client
+from workers.layout import WORKERS, ready_key
 from workers.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,10 @@ class Readiness:
         """Take the claim back at once."""
         self._withdrawn.set()
         try:
-            redis_client(self._settings).delete(_key())
+            with redis_client(self._settings).pipeline() as pipe:
+                pipe.delete(ready_key(_name()))
+                pipe.srem(WORKERS, _name())
+                pipe.execute()
         except BROKER_ERRORS:
             log.info("broker away; the claim to be ready ends by itself")
 
@@ -37,11 +41,14 @@ class Readiness:
         client = redis_client(self._settings)
         while not self._withdrawn.is_set():
             try:
-                client.set(_key(), "ready", ex=LASTS_S)
+                with client.pipeline() as pipe:
+                    pipe.sadd(WORKERS, _name())
+                    pipe.set(ready_key(_name()), "ready", ex=LASTS_S)
+                    pipe.execute()
             except BROKER_ERRORS as error:
                 log.warning("broker away (%s); readiness is announced again when it is back", type(error).__name__)
             self._withdrawn.wait(RENEWED_EVERY_S)
 
 
-def _key() -> str:
-    return f"{READY_PREFIX}{socket.gethostname()}:{os.getpid()}"
+def _name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"

@@ -30,9 +30,17 @@ class Settings(Endpoints):
         DEVICE: Where the networks run; `cuda` without a usable GPU is an error, never a silent fallback.
         THREADS: Threads of one network call; 0 takes every core.
         RESULT_TTL_S: How long a job is kept after it ended.
+        TOMBSTONE_S: How long it is known after that that there was such a job.
+        KEEP_INPUT: Keep the upload as long as the results; else it is erased when the job ends.
         JOB_TIME_LIMIT_S: When a job's process is killed.
         JOB_SOFT_TIME_LIMIT_S: When a job is told to give up, which ends it as `deadline-exceeded`.
-        MAX_ATTEMPTS: How often a job may be started before it fails as `worker-lost`.
+        MAX_ATTEMPTS: How many attempts may end without a word before a job fails as `worker-lost`.
+        LEASE_S: For how long a running job is believed to run without a sign of life.
+        STOP_GRACE_S: How long a worker that is told to stop works on before it hands its job back.
+        MAX_WAITING: How many jobs may wait; more are refused.
+        MAX_IN_FLIGHT: How many unfinished jobs one owner may have.
+        MAX_STORED_BYTES: How many bytes uploads and results may take in the broker.
+        MODEL_MEMORY_BYTES: How much memory the networks of one worker may take; at least one classifier is held.
         MAX_UPLOAD_BYTES: The largest upload.
         MAX_PIXELS: The largest image, rows times columns.
         RUN_DIR: Where a private broker keeps its socket and its append-only file.
@@ -47,7 +55,15 @@ class Settings(Endpoints):
     RESULT_TTL_S: PositiveInt = 86_400
     JOB_TIME_LIMIT_S: PositiveInt = 120
     JOB_SOFT_TIME_LIMIT_S: PositiveInt = 100
+    TOMBSTONE_S: PositiveInt = 7 * 86_400
+    KEEP_INPUT: bool = False
     MAX_ATTEMPTS: PositiveInt = 3
+    LEASE_S: PositiveInt = 15
+    STOP_GRACE_S: float = Field(default=20.0, ge=0)
+    MAX_WAITING: PositiveInt = 500
+    MAX_IN_FLIGHT: PositiveInt = 100
+    MAX_STORED_BYTES: PositiveInt = 768 * 1024 * 1024
+    MODEL_MEMORY_BYTES: PositiveInt = 4 * 1024 * 1024 * 1024
     MAX_UPLOAD_BYTES: PositiveInt = 32 * 1024 * 1024
     MAX_PIXELS: PositiveInt = 64_000_000
     RUN_DIR: Path = Field(default_factory=default_run_dir)

@@ -1,24 +1,32 @@
 """The shell: the Celery worker around the explanation core. What one delivery of a job's id sets off is `attempt`.
 
-Celery delivers at least once: after a kill of the child its parent returns the message at once, after a kill of both
-the visibility timeout does. The job record decides what a delivery means, so that a job ends once, however often it
-comes.
+Celery delivers at least once. The job record decides what a delivery means, so that a job ends once, however often it
+comes. The child works; its parent, which outlives it, writes down what the child can no longer say: that it died, or
+that it was killed at the hard time limit.
 """
 
 import logging
+import os
+import secrets
+import socket
 from typing import Any
 
+from billiard.einfo import ExceptionInfo
 from celery import Celery
-from celery.exceptions import TimeLimitExceeded
-from celery.signals import worker_process_init, worker_process_shutdown
+from celery.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
+from celery.worker.request import Request
 
-from workers.attempt import attempt
-from workers.broker import TASK, make_celery, redis_client
+from workers.admission import Rules
+from workers.attempt import Bench, attempt
+from workers.broker import BROKER_ERRORS, TASK, make_celery, redis_client
 from workers.errors import DeadlineExceeded, job_error
 from workers.jobstore import JobStore
+from workers.lifeline import die_with_parent
 from workers.readiness import Readiness
 from workers.served import ServedNetworks
 from workers.settings import Settings
+from workers.stopping import Stopping
 
 log = logging.getLogger(__name__)
 
@@ -29,26 +37,31 @@ PATIENCE_RETRIES = 12
 def make_worker(settings: Settings) -> Celery:
     """The Celery app with its one task. The networks are opened in the child that will run it: they survive no fork."""
     app = make_celery(settings)
-    store = JobStore(redis_client(settings, PATIENCE_RETRIES), settings.RESULT_TTL_S)
+    rules, name = Rules.of(settings), f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     served = ServedNetworks(settings)
     readiness = Readiness(settings)
+    bench = Bench(JobStore(redis_client(settings, PATIENCE_RETRIES), rules), served, settings, name)
+    parents_store = JobStore(redis_client(settings), rules)
+    stopping = Stopping(app, parents_store, name, settings.STOP_GRACE_S)
 
     def explain(job_id: str) -> None:
-        attempt(job_id, store, served, settings)
+        attempt(job_id, bench)
 
     def on_failure(_: Any, failure: Exception, job_id: str, *__: Any) -> None:
         if isinstance(failure, TimeLimitExceeded):
-            end_at_hard_limit(store, job_id)
+            end_at_hard_limit(parents_store, job_id)
 
     def open_networks(**_: Any) -> None:
+        die_with_parent()
         if served.prove_all():
             readiness.announce()
         else:
             log.error("no classifier can be served from %s; this worker is not ready", settings.BUNDLES_DIR)
 
-    app.task(explain, name=TASK, on_failure=on_failure)
+    app.task(explain, name=TASK, on_failure=on_failure, Request=_request_class(parents_store, name))
     worker_process_init.connect(open_networks, weak=False)
     worker_process_shutdown.connect(lambda **_: readiness.withdraw(), weak=False)
+    worker_shutting_down.connect(stopping.begin, weak=False)
     return app
 
 
@@ -57,3 +70,21 @@ def end_at_hard_limit(store: JobStore, job_id: str) -> None:
     record = store.get(job_id)
     if record is not None:
         store.fail(job_id, record.attempts, job_error(DeadlineExceeded()))
+
+
+def _request_class(store: JobStore, worker: str) -> type[Request]:
+    """Celery's view of a delivery, with one thing added: when the child dies over a job, its lease dies with it.
+
+    Celery then puts the message back, and whoever gets it may begin at once instead of waiting for the lease's end.
+    """
+
+    class WatchedRequest(Request):  # type: ignore[misc]
+        def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+            if isinstance(exc_info.exception, WorkerLostError):
+                try:
+                    store.lose(self.id, worker)
+                except BROKER_ERRORS as error:
+                    log.warning("job %s: broker away (%s); its lease will die by itself", self.id, type(error).__name__)
+            return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    return WatchedRequest

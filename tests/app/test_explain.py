@@ -60,19 +60,19 @@ def test_the_queue_holds_the_id_alone_and_the_store_the_bytes_as_they_came(
     assert TASK.encode() in message
     assert job_id.encode() in message
     assert len(message) < 2000
-    assert JobStore(broker, settings.RESULT_TTL_S).input_bytes(job_id) == PNG
+    assert JobStore(broker).input_bytes(job_id) == PNG
 
 
 def test_the_fields_reach_the_job(client: TestClient, broker: Redis, settings: Settings) -> None:
     job_id = post(client, frames="5", span="0.2,0.8", classifier_version="1", direction="main").json()["id"]
-    record = JobStore(broker, settings.RESULT_TTL_S).get(job_id)
+    record = JobStore(broker).get(job_id)
     assert record is not None
     assert (record.request.frames, record.request.span, record.request.targets) == (5, (0.2, 0.8), None)
 
 
 def test_targets_reach_the_job(client: TestClient, broker: Redis, settings: Settings) -> None:
     job_id = post(client, targets="0.1, 0.5,0.9").json()["id"]
-    record = JobStore(broker, settings.RESULT_TTL_S).get(job_id)
+    record = JobStore(broker).get(job_id)
     assert record is not None
     assert record.request.targets == (0.1, 0.5, 0.9)
 

@@ -30,6 +30,7 @@ from tests.toys import (
     space_files,
     space_manifest,
 )
+from workers.admission import Rules
 from workers.broker import (
     ensure_broker,
     make_celery,
@@ -115,7 +116,7 @@ def settings(bundles: Path) -> Iterator[Settings]:
 @pytest.fixture
 def store(settings: Settings) -> Iterator[JobStore]:
     with redis_client(settings) as client:
-        yield JobStore(client, ttl_s=600)
+        yield JobStore(client, Rules(ttl_s=600))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from workers.admission import Rules
 from workers.broker import ensure_broker, redis_client, stop_broker
 from workers.jobstore import JobStore
 from workers.settings import Settings
@@ -34,5 +35,5 @@ def client(private_settings: Settings) -> Iterator[Redis]:
 
 @pytest.fixture
 def store(client: Redis) -> JobStore:
-    """A job store that keeps ended jobs for a minute."""
-    return JobStore(client, ttl_s=60)
+    """A job store that keeps ended jobs for a minute and believes in a silent attempt for 0.4 seconds."""
+    return JobStore(client, Rules(ttl_s=60, lease_s=0.4))

@@ -20,6 +20,7 @@ from workers.broker import (
     celery_url,
     ensure_broker,
     make_celery,
+    published_jobs,
     queue_length,
     ready_workers,
     redis_client,
@@ -63,9 +64,27 @@ def test_a_server_s_url_is_taken_as_it_stands(url: str) -> None:
 def test_a_message_holds_a_job_s_id_and_nothing_else(private_settings: Settings, client: Redis) -> None:
     with make_celery(private_settings) as app:
         submit(app, "job-7")
-    (message,) = client.lrange(QUEUE, 0, -1)
+    (message,) = (
+        message
+        for key in client.keys(f"{QUEUE}*")
+        if client.type(key) == b"list"
+        for message in client.lrange(key, 0, -1)
+    )
+    assert published_jobs(client) == {"job-7"}
     arguments, keywords, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
     assert (arguments, keywords) == (["job-7"], {})
+
+
+@pytest.mark.usefixtures("client")
+def test_what_was_begun_goes_before_its_like_and_the_interactive_before_the_batch(private_settings: Settings) -> None:
+    with make_celery(private_settings) as app:
+        submit(app, "batch", "batch")
+        submit(app, "batch again", "batch", again=True)
+        submit(app, "first")
+        submit(app, "again", again=True)
+        with app.connection_for_read() as connection, connection.SimpleQueue(QUEUE) as queue:
+            taken = [queue.get(block=False) for _ in range(4)]
+            assert [message.headers["id"] for message in taken] == ["again", "first", "batch again", "batch"]
 
 
 def test_the_queue_s_length_counts_what_waits_and_what_is_worked_on(private_settings: Settings, client: Redis) -> None:

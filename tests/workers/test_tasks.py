@@ -15,7 +15,7 @@ from models.pixels import decode, encode_png
 from tests.toys import first_for, image, write_toys
 from tests.workers.examples import REPORT, a_job
 from workers import attempt as attempt_module
-from workers.attempt import attempt
+from workers.attempt import Bench, attempt
 from workers.broker import TASK
 from workers.jobs import JobRecord
 from workers.jobstore import JobStore
@@ -44,13 +44,18 @@ def served(settings: Settings) -> ServedNetworks:
 def work(store: JobStore, served: ServedNetworks, settings: Settings) -> Callable[[], None]:
     """Delivers the id of a waiting job."""
     store.create(a_job(), UPLOAD)
-    return lambda: attempt("job", store, served, settings)
+    return lambda: attempt("job", Bench(store, served, settings))
 
 
 def outcome(store: JobStore, job: str = "job") -> JobRecord:
     record = store.get(job)
     assert record is not None
     return record
+
+
+def outcomes_left(client: Redis) -> list[bytes]:
+    """The keys that hold anything of a job."""
+    return [key for key in client.keys("*") if key.startswith((b"contrafact:job:", b"contrafact:gone:"))]
 
 
 def failing(failure: BaseException) -> Callable[..., Any]:
@@ -109,15 +114,15 @@ def test_a_second_copy_of_the_message_does_nothing(work: Callable[[], None], sto
 def test_a_message_without_a_job_does_nothing(
     client: Redis, store: JobStore, served: ServedNetworks, settings: Settings
 ) -> None:
-    attempt("unknown", store, served, settings)
+    attempt("unknown", Bench(store, served, settings))
     assert client.keys("*") == []
 
 
 def test_a_message_after_the_last_attempt_ends_the_job_as_worker_lost(
     work: Callable[[], None], store: JobStore, settings: Settings
 ) -> None:
-    for _ in range(settings.MAX_ATTEMPTS):
-        store.start("job", settings.MAX_ATTEMPTS)
+    for process in range(settings.MAX_ATTEMPTS):
+        store.start("job", "worker", process)
     work()
     error = outcome(store).error
     assert error is not None
@@ -173,7 +178,7 @@ def test_a_stop_that_a_library_wrapped_keeps_its_code(
 
 def test_an_unreadable_upload_fails_its_job(store: JobStore, served: ServedNetworks, settings: Settings) -> None:
     store.create(a_job(), b"\x89PNG\r\n\x1a\n and no more")
-    attempt("job", store, served, settings)
+    attempt("job", Bench(store, served, settings))
     error = outcome(store).error
     assert error is not None
     assert error.code == "undecodable-image"
@@ -183,7 +188,7 @@ def test_an_unknown_classifier_fails_its_job(store: JobStore, served: ServedNetw
     job = a_job()
     request = job.request.model_copy(update={"classifier_id": "gone"})
     store.create(job.model_copy(update={"request": request}), UPLOAD)
-    attempt("job", store, served, settings)
+    attempt("job", Bench(store, served, settings))
     error = outcome(store).error
     assert error is not None
     assert error.code == "bundle-not-found"
@@ -193,14 +198,15 @@ def test_a_replaced_attempt_stops_and_leaves_the_record_alone(
     work: Callable[[], None], store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def replace_then_decode(upload: bytes, **options: Any) -> Any:
-        store.start("job", 3)
+        store.lose("job", "worker")
+        store.start("job", "another worker")
         return decode(upload, **options)
 
     monkeypatch.setattr(attempt_module, "decode", replace_then_decode)
     work()
     record = outcome(store)
     assert (record.status, record.attempts, record.error) == ("running", 2, None)
-    assert store.finish("job", 2, REPORT, [b"frame"], b"strip")
+    assert store.finish("job", 2, REPORT, {"strip.png": b"strip"})
 
 
 def test_a_deleted_job_is_dropped_while_it_runs(
@@ -212,7 +218,8 @@ def test_a_deleted_job_is_dropped_while_it_runs(
 
     monkeypatch.setattr(attempt_module, "decode", delete_then_decode)
     work()
-    assert client.keys("*") == []
+    assert outcomes_left(client) == []
+    assert store.lease("job") is None
 
 
 def test_a_message_is_returned_when_the_broker_goes_away(
@@ -226,7 +233,7 @@ def test_a_message_is_returned_when_the_broker_goes_away(
 
 @pytest.mark.usefixtures("work")
 def test_a_job_killed_at_its_hard_limit_is_ended_by_the_parent(store: JobStore, private_settings: Settings) -> None:
-    store.start("job", 3)
+    store.start("job")
     with make_worker(private_settings) as app:
         app.tasks[TASK].on_failure(ValueError(), "job", (), {}, None)
         assert outcome(store).status == "running"

@@ -1,0 +1,164 @@
+"""Taking a job in, or refusing it: one script that Redis runs alone, so that no bound can be passed by two at once."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from redis import Redis
+
+from workers.errors import IdempotencyConflict, QueueFull, StoreFull, TooManyInFlight
+from workers.events import News
+from workers.jobs import JobRecord
+from workers.layout import MIX, PUBLISHED, STORED, WAITING, job_key, once_key, owner_key
+
+if TYPE_CHECKING:  # it knows where bundles lie, and so loads numpy, which whoever only reads jobs does not need
+    from workers.settings import Settings
+
+_ADMIT = """
+local record, input, events, waiting, mix, published, stored, jobs, open, once = unpack(KEYS)
+local id, json, image, place, created, classifier, news = unpack(ARGV, 1, 7)
+local most_waiting, most_open, most_stored = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local remembered = ARGV[11]
+
+if remembered ~= '' then
+  local known = redis.call('GET', once)
+  if known then return {'known', known} end
+end
+if redis.call('EXISTS', record) == 1 then return {'created', id} end
+local count = redis.call('ZCARD', waiting)
+if count >= most_waiting then return {'queue-full', tostring(count)} end
+if most_open > 0 then
+  count = redis.call('SCARD', open)
+  if count >= most_open then return {'too-many', tostring(count)} end
+end
+if tonumber(redis.call('GET', stored) or '0') + #image > most_stored then return {'store-full', ''} end
+
+local now = redis.call('TIME')
+redis.call('SET', record, json)
+redis.call('SET', input, image)
+redis.call('XADD', events, '*', 'kind', 'status', 'news', news)
+redis.call('ZADD', waiting, place, id)
+redis.call('HINCRBY', mix, classifier, 1)
+redis.call('ZADD', published, now[1] + now[2] / 1000000, id)
+redis.call('INCRBY', stored, #image)
+redis.call('ZADD', jobs, created, id)
+redis.call('SADD', open, id)
+if remembered ~= '' then redis.call('SET', once, remembered) end
+return {'created', id}
+"""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How jobs are kept and how many are let in.
+
+    Attributes:
+        ttl_s: How long a job is kept after it ended.
+        tombstone_s: How long it is known after that that there was such a job.
+        keep_input: Keep the upload as long as the results; else it is erased when the job ends.
+        lease_s: For how long a running job is believed to run without a sign of life.
+        max_attempts: How many attempts may end without a word.
+        most_waiting: How many jobs may wait.
+        most_open: How many unfinished jobs one owner may have; those without an owner are not counted.
+        most_stored: How many bytes uploads and results may take.
+    """
+
+    ttl_s: int = 86_400
+    tombstone_s: int = 7 * 86_400
+    keep_input: bool = False
+    lease_s: float = 15.0
+    max_attempts: int = 3
+    most_waiting: int = 500
+    most_open: int = 100
+    most_stored: int = 768 * 1024 * 1024
+
+    @classmethod
+    def of(cls, settings: "Settings") -> Self:
+        """The rules that the settings state."""
+        return cls(
+            ttl_s=settings.RESULT_TTL_S,
+            tombstone_s=settings.TOMBSTONE_S,
+            keep_input=settings.KEEP_INPUT,
+            lease_s=settings.LEASE_S,
+            max_attempts=settings.MAX_ATTEMPTS,
+            most_waiting=settings.MAX_WAITING,
+            most_open=settings.MAX_IN_FLIGHT,
+            most_stored=settings.MAX_STORED_BYTES,
+        )
+
+
+@dataclass(frozen=True)
+class Once:
+    """A client's Idempotency-Key, and the digest of what was sent with it."""
+
+    key: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The id of the job that a request stands for; `replayed` if an earlier request with the same key made it."""
+
+    job_id: str
+    replayed: bool = False
+
+
+class Admission:
+    """The door of one broker."""
+
+    def __init__(self, client: Redis, rules: Rules) -> None:
+        self._rules = rules
+        self._admit = client.register_script(_ADMIT)
+
+    def admit(self, record: JobRecord, image: bytes, once: Once | None) -> Accepted:
+        """Write a queued job down with its image, or refuse it. Safe to repeat for the same record.
+
+        Raises:
+            Refused: One of its kinds says which bound is reached.
+        """
+        remembered = once_key(record.owner, once.key) if once else None
+        record = record.model_copy(update={"input_bytes": len(image), "remembered": remembered})
+        what, detail = (
+            part.decode() for part in self._admit(keys=self._keys(record), args=self._arguments(record, image, once))
+        )
+        if what == "queue-full":
+            raise QueueFull(int(detail))
+        if what == "too-many":
+            raise TooManyInFlight(int(detail))
+        if what == "store-full":
+            raise StoreFull
+        if what == "known":
+            job_id, _, digest = detail.partition(" ")
+            if once is None or digest != once.digest:
+                raise IdempotencyConflict
+            return Accepted(job_id, replayed=job_id != record.id)
+        return Accepted(record.id)
+
+    def _keys(self, record: JobRecord) -> list[str]:
+        job = [job_key(record.id), job_key(record.id, "input"), job_key(record.id, "events")]
+        owner = [owner_key(record.owner, "jobs"), owner_key(record.owner, "open")]
+        return [*job, WAITING, MIX, PUBLISHED, STORED, *owner, record.remembered or job_key(record.id)]
+
+    def _arguments(self, record: JobRecord, image: bytes, once: Once | None) -> list[bytes | str | int | float]:
+        return [
+            record.id,
+            record.model_dump_json(),
+            image,
+            place(record),
+            milliseconds(record),
+            record.request.classifier_id,
+            News.of(record).model_dump_json(),
+            self._rules.most_waiting,
+            self._rules.most_open if record.owner is not None else 0,
+            self._rules.most_stored,
+            f"{record.id} {once.digest}" if once else "",
+        ]
+
+
+def milliseconds(record: JobRecord) -> int:
+    """When a job was accepted, in milliseconds since the epoch."""
+    return round(record.created_at.timestamp() * 1000)
+
+
+def place(record: JobRecord) -> int:
+    """Where a job stands among those that wait: the interactive before the batch, the earlier before the later."""
+    return milliseconds(record) + (10**14 if record.priority == "batch" else 0)

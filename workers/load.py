@@ -1,0 +1,97 @@
+"""How busy the service is, and how long a job will take from here: counted and measured, never guessed where it can be.
+
+The service time of a job is the time for which it kept a worker from the next one: from the end of the job before it,
+or from its own acceptance if the worker waited for it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from redis import Redis
+
+from workers.jobs import JobRecord
+from workers.layout import MIX, RUNNING, WAITING, WORKERS, job_key, ready_key, service_key
+
+KEPT = 50
+"""How many service times are remembered, of all and of each classifier."""
+UNMEASURED_S = 2.0
+"""Taken for a service time before the first job has ended."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """The service at one moment.
+
+    Attributes:
+        waiting: Jobs that wait.
+        running: Jobs that are worked on.
+        workers: Workers that are ready.
+        service_s: Mean service time of the last jobs, weighted by what waits.
+        oldest_s: How long the first in the queue has waited, in seconds.
+    """
+
+    waiting: int
+    running: int
+    workers: int
+    service_s: float
+    oldest_s: float = 0.0
+
+    def start_s(self, position: int) -> float:
+        """Seconds until a job at this place of the queue (1 is next) is begun."""
+        workers = max(1, self.workers)
+        if self.running + position <= workers:
+            return 0.0
+        return max(0.0, position - 0.5) * self.service_s / workers
+
+    def finish_s(self, position: int) -> float:
+        """Seconds until a job at this place of the queue is done."""
+        return self.start_s(position) + self.service_s
+
+    def room_s(self) -> float:
+        """Seconds until one of those that wait is begun, and its place is free."""
+        return self.service_s / max(1, self.workers)
+
+
+def ready_workers(client: Redis) -> int:
+    """How many workers have replayed their golden pairs and are alive."""
+    names = [name.decode() for name in cast("Any", client.smembers(WORKERS))]
+    claims = cast("list[Any]", client.mget([ready_key(name) for name in names])) if names else []
+    return sum(claim is not None for claim in claims)
+
+
+def measure(client: Redis, now: float) -> Load:
+    """Look at one broker; `now` is the time in seconds since the epoch."""
+    with client.pipeline(transaction=False) as pipe:
+        pipe.zcard(WAITING)
+        pipe.scard(RUNNING)
+        pipe.hgetall(MIX)
+        pipe.zrange(WAITING, 0, 0)
+        waiting, running, mix, first = pipe.execute()
+    return Load(
+        waiting=waiting,
+        running=running,
+        workers=ready_workers(client),
+        service_s=_service_s(client, {name.decode(): int(count) for name, count in mix.items() if int(count) > 0}),
+        oldest_s=_age_s(client, first[0].decode(), now) if first else 0.0,
+    )
+
+
+def _service_s(client: Redis, mix: dict[str, int]) -> float:
+    with client.pipeline(transaction=False) as pipe:
+        for key in (service_key(), *(service_key(classifier) for classifier in mix)):
+            pipe.lrange(key, 0, KEPT - 1)
+        overall, *each = (_mean([float(second) for second in times]) for times in pipe.execute())
+    known = UNMEASURED_S if overall is None else overall
+    if not mix:
+        return known
+    weighted = zip(mix.values(), each, strict=True)
+    return sum(count * (known if mean is None else mean) for count, mean in weighted) / sum(mix.values())
+
+
+def _mean(times: list[float]) -> float | None:
+    return sum(times) / len(times) if times else None
+
+
+def _age_s(client: Redis, job_id: str, now: float) -> float:
+    record = cast("Any", client.get(job_key(job_id)))
+    return max(0.0, now - JobRecord.model_validate_json(record).created_at.timestamp()) if record else 0.0
