@@ -3,8 +3,6 @@
 A manifest names an endpoint; its address and its token stand here and nowhere else.
 """
 
-from typing import Self
-
 from pydantic import Field, HttpUrl, PositiveFloat, PositiveInt, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -32,10 +30,10 @@ class Endpoints(BaseSettings):
     CLASSIFIER_CALL_S: PositiveFloat = 60
     CLASSIFIER_TRIES: PositiveInt = Field(default=6, le=100)
 
-    @classmethod
-    def none(cls) -> Self:
+    @staticmethod
+    def none() -> "Endpoints":
         """No address at all, whatever the environment says."""
-        return cls.model_construct()
+        return Endpoints.model_construct()
 
     @field_validator("CLASSIFIER_ENDPOINTS")
     @classmethod

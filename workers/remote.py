@@ -31,6 +31,8 @@ MAX_ANSWER_BYTES = 8 * 1024 * 1024
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+GLANCE_S = 3.0
+"""How long the question whether a model is ready waits for an answer."""
 
 
 class Answer(NamedTuple):
@@ -81,23 +83,23 @@ class RemoteClassifier:
         version = f"/versions/{source.model_version}" if source.model_version else ""
         self._path = f"v2/models/{source.model}{version}"
 
-    def check(self, tries: int | None = None) -> None:
+    def check(self) -> None:
         """Hold what the server says of the model against the declaration; a server that says nothing passes.
 
         Raises:
             ClassifierUnreachable: no answer, or no such model.
             ClassifierMisfit: the model takes or gives something else.
         """
-        described = _object(self._send("GET", self._path, tries=tries).body)
+        described = _object(self._send("GET", self._path).body)
         self._reading.check(_ports(described.get("inputs")), _ports(described.get("outputs")))
-        server = self._exchange("GET", "v2", tries=tries)
+        server = self._exchange("GET", "v2")
         extensions = _object(server.body).get("extensions") if server.status == 200 else None
         self._binary = isinstance(extensions, list) and BINARY in extensions
 
     def is_ready(self) -> bool:
         """Whether the server says, at the first try, that the model can answer."""
         try:
-            answer = self._send("GET", f"{self._path}/ready", tries=1)
+            answer = self._send("GET", f"{self._path}/ready", tries=1, within_s=GLANCE_S)
             return not answer.body or _object(answer.body).get("ready") is not False
         except (ClassifierUnreachable, ClassifierMisfit):
             return False
@@ -135,9 +137,9 @@ class RemoteClassifier:
         described = json.dumps({"inputs": [given], "outputs": [wanted]}).encode()
         return described + raw, {"Content-Type": "application/octet-stream", BINARY_HEADER: str(len(described))}
 
-    def _send(self, method: str, path: str, *content: Any, tries: int | None = None) -> Answer:
+    def _send(self, method: str, path: str, *content: Any, **limits: Any) -> Answer:
         """One request with a good answer; arguments as in `_exchange`."""
-        answer = self._exchange(method, path, *content, tries=tries)
+        answer = self._exchange(method, path, *content, **limits)
         if answer.status == 200:
             return answer
         if answer.status in (401, 403):
@@ -156,9 +158,11 @@ class RemoteClassifier:
         headers: Mapping[str, str] | None = None,
         *,
         tries: int | None = None,
+        within_s: float | None = None,
     ) -> Answer:
-        """One request, tried until it is answered or the time or the tries are up."""
-        deadline, tries = self._clock() + self._limits.CLASSIFIER_CALL_S, tries or self._limits.CLASSIFIER_TRIES
+        """One request, tried until it is answered or the time or the tries are up; the settings' unless given."""
+        deadline = self._clock() + (within_s or self._limits.CLASSIFIER_CALL_S)
+        tries = tries or self._limits.CLASSIFIER_TRIES
         for tried in range(1, tries + 1):
             pause_s = min(FIRST_PAUSE_S * 2 ** (tried - 1), LONGEST_PAUSE_S) * random.uniform(0.75, 1.25)
             try:
