@@ -7,9 +7,13 @@ S the image size in pixels.
 from __future__ import annotations
 
 import csv
+import os
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +51,12 @@ class ImageSet:
         return len(self.images)
 
     def save(self, path: Path) -> None:
-        """Writes the set as an npz file without pickles."""
+        """Writes the set as an npz file without pickles, whole or not at all."""
         arrays = {"images": self.images, "labels": self.labels, "patients": self.patients, "files": self.files}
-        np.savez(path, **arrays, **{EXTRA + name: column for name, column in self.extras.items()})
+        temporary = path.with_name(path.name + ".tmp")
+        with temporary.open("wb") as f:
+            np.savez(f, **arrays, **{EXTRA + name: column for name, column in self.extras.items()})
+        os.replace(temporary, path)
 
     @classmethod
     def load(cls, path: Path) -> ImageSet:
@@ -67,28 +74,33 @@ def image_spec(config: DataConfig) -> ImageSpec:
     )
 
 
-def read_splits(config: DataConfig, report: Callable[[str], None] = print) -> dict[str, ImageSet]:
+def read_splits(
+    config: DataConfig, report: Callable[[str], None] = print, advance: Callable[[int], object] = lambda _: None
+) -> dict[str, ImageSet]:
     """Decodes every labelled image and sorts it into train, val and test.
 
     Args:
         config: where the files are and what the columns mean.
         report: told one line for every corrupt image that is skipped.
+        advance: told 1 for every row.
 
     Raises:
-        DataError: a file or column is missing, a label is unknown, or more than `max_corrupt` images cannot be read.
+        DataError: a file or column is missing, a label is unknown, a row has no patient, a file stands in two rows, or
+            more than `max_corrupt` images cannot be read.
         LeakageError: a patient stands in two splits.
     """
     split_of = {name: split for split, names in config.splits.items() for name in names}
     rows: dict[str, list[Row]] = {split: [] for split in config.splits}
     corrupt = 0
     for source in config.sources:
-        for row, data in read_source(config, source):
+        for row, content in read_source(config, source):
+            advance(1)
             split = split_of.get(row[config.split_column])
             if split is None:
                 continue
             try:
-                pixels = prepare(decode(data).pixels, image_spec(config))
-            except UndecodableImage as e:
+                pixels = prepare(decode(content()).pixels, image_spec(config))
+            except (UndecodableImage, zipfile.BadZipFile, zlib.error) as e:
                 corrupt += 1
                 report(f"skipped {row[config.file_column]}: {e}")
                 if corrupt > config.max_corrupt:
@@ -119,7 +131,7 @@ def extras_of(config: DataConfig, row: dict[str, str]) -> dict[str, str]:
 
 def label_of(config: DataConfig, row: dict[str, str]) -> int:
     """The row's label as an index into the classes; DataError when it is none."""
-    text = row[config.label_column]
+    text = row[config.label_column] or ""
     if text in config.classes:
         return config.classes.index(text)
     if not text.isdecimal() or int(text) >= len(config.classes):
@@ -138,13 +150,12 @@ def refuse_leakage(patients: dict[str, set[str]]) -> None:
                 raise LeakageError(f"{len(shared)} patients stand in both {a} and {b}; split by patient")
 
 
-def read_source(config: DataConfig, source: SourceConfig) -> Iterator[tuple[dict[str, str], bytes]]:
-    """Yields each labelled row of a source with the bytes of its image."""
-    images, labels = config.root / source.images, config.root / source.labels
-    for path in (images, labels):
-        if not path.exists():
-            raise DataError(f"{path} does not exist")
-    with labels.open(newline="") as f:
+def read_rows(config: DataConfig, source: SourceConfig) -> list[dict[str, str]]:
+    """The rows of a source's CSV that belong to it, checked; DataError names what is wrong with them."""
+    labels = config.root / source.labels
+    if not labels.exists():
+        raise DataError(f"{labels} does not exist")
+    with labels.open(newline="", encoding="utf-8-sig") as f:
         rows = list(csv.DictReader(f))
     needed = {config.file_column, config.split_column, config.label_column, config.patient_column}
     missing = needed - set(rows[0] if rows else ())
@@ -152,21 +163,50 @@ def read_source(config: DataConfig, source: SourceConfig) -> Iterator[tuple[dict
         raise DataError(f"{source.labels}: no column {', '.join(sorted(missing))}")
     if source.image_split is not None:
         rows = [r for r in rows if r[config.split_column] == source.image_split]
+    twice = [name for name, n in Counter(r[config.file_column] for r in rows).items() if n > 1]
+    if twice:
+        raise DataError(f"{source.labels}: {twice[0]} stands in more than one row")
+    nobody = [r[config.file_column] for r in rows if not (r[config.patient_column] or "").strip()]
+    if nobody:
+        raise DataError(f"{source.labels}: {nobody[0]} has no {config.patient_column}; every image belongs to someone")
+    return rows
+
+
+RowAndContent = tuple[dict[str, str], Callable[[], bytes]]
+
+
+def read_source(config: DataConfig, source: SourceConfig) -> Iterator[RowAndContent]:
+    """Yields each labelled row of a source, and a function that reads the bytes of its image."""
+    images = config.root / source.images
+    if not images.exists():
+        raise DataError(f"{images} does not exist")
+    rows = read_rows(config, source)
     yield from _from_zip(images, rows, config) if images.is_file() else _from_folder(images, rows, config)
 
 
-def _from_zip(path: Path, rows: list[dict[str, str]], config: DataConfig) -> Iterator[tuple[dict[str, str], bytes]]:
-    with zipfile.ZipFile(path) as z:
-        names = {Path(n).name: n for n in z.namelist()}
+def _from_zip(path: Path, rows: list[dict[str, str]], config: DataConfig) -> Iterator[RowAndContent]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as e:
+        raise DataError(f"{path.name} is not a zip file: {e}") from e
+    with archive:
+        exact = set(archive.namelist())
+        ends: dict[str, list[str]] = {}
+        for member in archive.namelist():
+            ends.setdefault(Path(member).name, []).append(member)
         for row in rows:
-            if row[config.file_column] not in names:
-                raise DataError(f"{path.name} holds no {row[config.file_column]}")
-            yield row, z.read(names[row[config.file_column]])
+            name = row[config.file_column]
+            found = [name] if name in exact else ends.get(name, [])
+            if not found:
+                raise DataError(f"{path.name} holds no {name}")
+            if len(found) > 1:
+                raise DataError(f"{path.name} holds several {name}: write {found[0]} in the CSV")
+            yield row, partial(archive.read, found[0])
 
 
-def _from_folder(path: Path, rows: list[dict[str, str]], config: DataConfig) -> Iterator[tuple[dict[str, str], bytes]]:
+def _from_folder(path: Path, rows: list[dict[str, str]], config: DataConfig) -> Iterator[RowAndContent]:
     for row in rows:
         file = path / row[config.file_column]
         if not file.is_file():
             raise DataError(f"{path.name} holds no {row[config.file_column]}")
-        yield row, file.read_bytes()
+        yield row, file.read_bytes

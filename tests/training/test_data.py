@@ -1,6 +1,8 @@
 """Images and labels become arrays by patient; whatever is wrong with them is named."""
 
 import csv
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from models.pixels import encode_png
 from training.config import DataConfig, RunConfig, load_config
-from training.data import ImageSet, read_splits
+from training.data import ImageSet, label_of, read_splits
 from training.errors import ConfigError, DataError, LeakageError
 
 ROWS = [
@@ -122,6 +124,88 @@ def test_a_set_saved_without_further_columns_still_opens(tmp_path: Path) -> None
     names = {"images": train.images, "labels": train.labels, "patients": train.patients, "files": train.files}
     np.savez(tmp_path / "old.npz", **names)
     assert ImageSet.load(tmp_path / "old.npz").extras == {}
+
+
+def test_labels_may_be_the_names_of_the_classes_or_whole_numbers_in_their_order(tmp_path: Path) -> None:
+    named = [{**row, "label": ("yes", "0", "no", "1")[i % 4]} for i, row in enumerate(ROWS)]
+    write(tmp_path, named)
+    assert read_splits(config(tmp_path))["train"].labels.tolist() == [1, 0, 0, 1]
+
+
+def test_the_words_of_the_shipped_chest_config_are_its_classes() -> None:
+    chest = load_config(Path("training/configs/chest-64.toml")).data
+    labels = [label_of(chest, {"file": "x.png", chest.label_column: word}) for word in ("normal", "bacteria", "virus")]
+    assert labels == [0, 1, 2]
+    with pytest.raises(DataError, match="must be 0 to 2, or one of normal, bacteria, virus"):
+        label_of(chest, {"file": "x.png", chest.label_column: "covid"})
+
+
+def test_a_row_without_a_patient_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, [{**row, "patient": " "} if row["file"] == "val1.png" else row for row in ROWS])
+    with pytest.raises(DataError, match=r"val1\.png has no patient"):
+        read_splits(config(tmp_path))
+
+
+def test_a_file_in_two_rows_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, [*ROWS, {**ROWS[0], "split": "test", "patient": "another"}])
+    with pytest.raises(DataError, match=r"train0\.png stands in more than one row"):
+        read_splits(config(tmp_path))
+
+
+def zipped(root: Path, folder_of: Callable[[str], str]) -> DataConfig:
+    """The images of `write` as a zip whose members lie in folders; the CSV names them without."""
+    with zipfile.ZipFile(root / "images.zip", "w") as archive:
+        for file in sorted((root / "images").iterdir()):
+            archive.write(file, folder_of(file.name) + file.name)
+    return config(root, sources=[{"images": "images.zip", "labels": "labels.csv"}])
+
+
+def test_images_may_lie_in_folders_of_a_zip(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert len(read_splits(zipped(tmp_path, lambda name: f"{name[:3]}/"))["val"]) == 4
+
+
+def test_a_name_that_a_zip_holds_twice_must_be_written_out(tmp_path: Path) -> None:
+    write(tmp_path)
+    data = zipped(tmp_path, lambda _: "a/")
+    with zipfile.ZipFile(tmp_path / "images.zip", "a") as archive:
+        archive.writestr("b/train0.png", b"another")
+    with pytest.raises(DataError, match=r"several train0\.png: write a/train0\.png"):
+        read_splits(data)
+
+
+def test_a_zip_member_whose_bytes_were_changed_counts_as_corrupt(tmp_path: Path) -> None:
+    write(tmp_path)
+    data = zipped(tmp_path, lambda _: "")
+    raw = bytearray((tmp_path / "images.zip").read_bytes())
+    raw[raw.index(b"IDAT") + 6] ^= 255
+    (tmp_path / "images.zip").write_bytes(raw)
+    told: list[str] = []
+    sets = read_splits(data.model_copy(update={"max_corrupt": 1}), told.append)
+    assert sum(map(len, sets.values())) == 11
+    assert told[0].startswith("skipped test0.png")
+
+
+def test_what_is_no_zip_is_said_so(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "images.zip").write_bytes(b"not a zip")
+    with pytest.raises(DataError, match=r"images\.zip is not a zip file"):
+        read_splits(config(tmp_path, sources=[{"images": "images.zip", "labels": "labels.csv"}]))
+
+
+def test_a_set_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path)
+    images = read_splits(config(tmp_path))["val"]
+    images.save(tmp_path / "val.npz")
+    before = (tmp_path / "val.npz").read_bytes()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(OSError, match="disk full"):
+        images.save(tmp_path / "val.npz")
+    assert (tmp_path / "val.npz").read_bytes() == before
 
 
 @pytest.mark.parametrize("path", sorted(Path("training/configs").glob("*.toml")), ids=lambda p: p.stem)

@@ -1,0 +1,44 @@
+"""A run folder that was made before a config key existed is still this run's folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.training.tiny import tiny_config
+from training.errors import CheckpointForeign
+from training.runfolder import RunFolder
+
+NEWER = {"data": ("quarter_turns", "max_corrupt"), "gan": ("imported", "path_length_interval")}
+
+
+def stored_without_newer_keys(tmp_path: Path) -> Path:
+    """A run folder whose config.json is of a version that knew fewer keys."""
+    run = RunFolder(tmp_path / "runs", tiny_config(tmp_path))
+    stored = json.loads((run.path / "config.json").read_text())
+    for section, keys in NEWER.items():
+        for key in keys:
+            del stored[section][key]
+    (run.path / "config.json").write_text(json.dumps(stored))
+    return run.path
+
+
+def test_an_older_run_folder_is_taken_with_newer_keys_at_their_defaults(tmp_path: Path) -> None:
+    path = stored_without_newer_keys(tmp_path)
+    assert RunFolder(tmp_path / "runs", tiny_config(tmp_path)).path == path
+    assert "quarter_turns" in json.loads((path / "config.json").read_text())["data"]
+
+
+def test_an_older_run_folder_is_not_taken_when_a_newer_key_changes_what_it_trains(tmp_path: Path) -> None:
+    stored_without_newer_keys(tmp_path)
+    config = tiny_config(tmp_path)
+    turned = config.model_copy(update={"data": config.data.model_copy(update={"quarter_turns": True})})
+    with pytest.raises(CheckpointForeign):
+        RunFolder(tmp_path / "runs", turned)
+
+
+def test_a_run_folder_of_a_form_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    path = stored_without_newer_keys(tmp_path)
+    (path / "config.json").write_text('{"name": "tiny"}')
+    with pytest.raises(CheckpointForeign):
+        RunFolder(tmp_path / "runs", tiny_config(tmp_path))
