@@ -260,3 +260,7 @@ class Ready(BaseModel):
     workers: int = Field(description="Workers that have replayed their golden pairs and are alive.")
     waiting: int = Field(description="Jobs that wait or are being worked on.")
     unusable_bundles: list[UnusableBundle]
+    unreachable_classifiers: list[str] = Field(
+        description="Remote classifiers, `id/version`, that a worker cannot reach. Their jobs fail; all others run.",
+        examples=[["knee-gbt/1"]],
+    )

@@ -120,6 +120,9 @@ class ClassifierProvenance(Value):
     """The classifier that was explained, told by the digest of its manifest; the job names it."""
 
     sha256: str
+    endpoint: str | None = Field(default=None, description="Where it answered; null when it is part of the bundle.")
+    model: str | None = Field(default=None, description="Its name at that endpoint.")
+    model_version: str | None = Field(default=None, description="Its version, as the endpoint named it.")
 
 
 class DirectionProvenance(Value):

@@ -65,11 +65,23 @@ def _flip(flip: Flip) -> jobs.FlipReport:
     )
 
 
+def _classifier(networks: Networks) -> jobs.ClassifierProvenance:
+    sha256, remote = networks.classifier.sha256, networks.remote
+    if remote is None:
+        return jobs.ClassifierProvenance(sha256=sha256)
+    return jobs.ClassifierProvenance(
+        sha256=sha256,
+        endpoint=remote.source.endpoint,
+        model=remote.source.model,
+        model_version=remote.model_version,
+    )
+
+
 def _provenance(networks: Networks, direction: str) -> jobs.Provenance:
     space, classifier = networks.space, networks.classifier
     return jobs.Provenance(
         space=jobs.SpaceProvenance(id=space.manifest.id, version=space.manifest.version, sha256=space.sha256),
-        classifier=jobs.ClassifierProvenance(sha256=classifier.sha256),
+        classifier=_classifier(networks),
         direction=jobs.DirectionProvenance(name=direction, sha256=classifier.manifest.files["direction.npz"].sha256),
         runtime=networks.runtime,
         software=f"contrafact {version('contrafact')}",

@@ -27,6 +27,7 @@ from workers.readiness import Readiness
 from workers.served import ServedNetworks
 from workers.settings import Settings
 from workers.stopping import Stopping
+from workers.watch import RemoteWatch
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def make_worker(settings: Settings) -> Celery:
 
     def open_networks(**_: Any) -> None:
         die_with_parent()
+        RemoteWatch(settings).start()
         if served.prove_all():
             readiness.announce()
         else:

@@ -6,6 +6,7 @@ from app.problems import NOT_READY, RETRY_BROKER_S, FieldError, Problem, problem
 from app.schemas import Live, Ready, UnusableBundle
 from app.service import Service, TheService
 from workers.broker import BROKER_ERRORS, queue_length, ready_workers
+from workers.unreachable import unreachable_classifiers
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -18,14 +19,25 @@ async def live() -> Live:
 
 @router.get("/ready", summary="Are explanations being made?", responses=problem_responses(NOT_READY))
 def ready(service: TheService) -> Ready:
-    """Ready: the broker answers, and a worker has replayed its golden pairs. Otherwise 503, with every reason."""
+    """Ready: the broker answers, a worker has replayed its golden pairs, and a classifier answers. Otherwise 503, with
+    every reason.
+    """
     try:
         workers, waiting = ready_workers(service.broker), queue_length(service.broker)
+        unreachable = unreachable_classifiers(service.broker)
     except BROKER_ERRORS:
         raise _not_ready(FieldError(field="broker", detail="does not answer")) from None
     if workers == 0:
         raise _not_ready(FieldError(field="workers", detail="none has replayed its golden pairs yet"))
-    return Ready(workers=workers, waiting=waiting, unusable_bundles=_unusable_bundles(service))
+    served = {f"{id_}/{version}" for id_, versions in service.bundles.classifiers().items() for version in versions}
+    if served and served <= set(unreachable):
+        raise _not_ready(FieldError(field="classifiers", detail=f"{', '.join(unreachable)} cannot be reached"))
+    return Ready(
+        workers=workers,
+        waiting=waiting,
+        unusable_bundles=_unusable_bundles(service),
+        unreachable_classifiers=unreachable,
+    )
 
 
 def _not_ready(*reasons: FieldError) -> Problem:

@@ -33,7 +33,7 @@ def test_with_broker_and_worker_the_service_is_ready(client: TestClient, broker:
     broker.set(f"{READY_PREFIX}here:1", "ready")
     post(client)
     ready = client.get("/health/ready").json()
-    assert ready == {"status": "ready", "workers": 1, "waiting": 1, "unusable_bundles": []}
+    assert ready == {"status": "ready", "workers": 1, "waiting": 1, "unusable_bundles": [], "unreachable_classifiers": []}
 
 
 def test_bundles_that_cannot_be_served_are_named_without_a_path_of_the_machine(
