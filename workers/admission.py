@@ -109,8 +109,10 @@ class Admission:
         self._rules = rules
         self._admit = client.register_script(_ADMIT)
 
-    def admit(self, record: JobRecord, image: bytes, once: Once | None) -> Accepted:
+    def admit(self, record: JobRecord, image: bytes, once: Once | None, most_open: int | None = None) -> Accepted:
         """Write a queued job down with its image, or refuse it. Safe to repeat for the same record.
+
+        `most_open` takes the place of the rule of that name for this owner.
 
         Raises:
             Refused: One of its kinds says which bound is reached.
@@ -118,7 +120,8 @@ class Admission:
         remembered = once_key(record.owner, once.key) if once else None
         record = record.model_copy(update={"input_bytes": len(image), "remembered": remembered})
         what, detail = (
-            part.decode() for part in self._admit(keys=self._keys(record), args=self._arguments(record, image, once))
+            part.decode()
+            for part in self._admit(keys=self._keys(record), args=self._arguments(record, image, once, most_open))
         )
         if what == "queue-full":
             raise QueueFull(int(detail))
@@ -138,7 +141,9 @@ class Admission:
         owner = [owner_key(record.owner, "jobs"), owner_key(record.owner, "open")]
         return [*job, WAITING, MIX, PUBLISHED, STORED, *owner, record.remembered or job_key(record.id)]
 
-    def _arguments(self, record: JobRecord, image: bytes, once: Once | None) -> list[bytes | str | int | float]:
+    def _arguments(
+        self, record: JobRecord, image: bytes, once: Once | None, most_open: int | None
+    ) -> list[bytes | str | int | float]:
         return [
             record.id,
             record.model_dump_json(),
@@ -148,7 +153,7 @@ class Admission:
             record.request.classifier_id,
             News.of(record).model_dump_json(),
             self._rules.most_waiting,
-            self._rules.most_open if record.owner is not None else 0,
+            (most_open or self._rules.most_open) if record.owner is not None else 0,
             self._rules.most_stored,
             f"{record.id} {once.digest}" if once else "",
         ]

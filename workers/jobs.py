@@ -224,6 +224,13 @@ class JobRecord(Value):
     report: Report | None = None
     error: JobError | None = None
 
+    @classmethod
+    def read(cls, stored: bytes | str) -> Self:
+        """The record in its stored form. What a later version wrote into it is left out, so that versions can work
+        side by side while they are exchanged.
+        """
+        return cls.model_validate_json(stored, extra="ignore")
+
     @property
     def is_over(self) -> bool:
         """Whether the job ended; an ended job never changes again."""

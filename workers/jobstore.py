@@ -88,7 +88,9 @@ class JobStore:
 
     # --- Accepting ---------------------------------------------------------------------------------------------
 
-    def create(self, record: JobRecord, image: bytes, once: Once | None = None) -> Accepted:
+    def create(
+        self, record: JobRecord, image: bytes, once: Once | None = None, most_open: int | None = None
+    ) -> Accepted:
         """Write a queued job down, with its image, in one step; publish its id only after this.
 
         From here on the job is accepted: if its message cannot be published, the reconciler does it later.
@@ -97,6 +99,7 @@ class JobStore:
             record: A new job; its owner, priority and callback are what they are from now on.
             image: The upload.
             once: The client's Idempotency-Key with a digest of the whole request.
+            most_open: How many unfinished jobs this owner may have, where that is not the rule.
 
         Returns:
             The job's id, or that of the job that an earlier request with the same key made.
@@ -107,7 +110,7 @@ class JobStore:
             BrokerFull: The broker has no memory left; nothing was kept.
         """
         with _naming_what_is_full():
-            return self._admission.admit(record, image, once)
+            return self._admission.admit(record, image, once, most_open)
 
     # --- Asking ------------------------------------------------------------------------------------------------
 
@@ -452,4 +455,4 @@ def _seconds(pipe: Pipeline) -> float:
 
 
 def _parse(stored: bytes | str | None) -> JobRecord | None:
-    return None if stored is None else JobRecord.model_validate_json(stored)
+    return None if stored is None else JobRecord.read(stored)

@@ -80,7 +80,7 @@ def _chunk(client: Redis, owner: str | None, after: Position | None) -> list[Pos
 
 def _records(client: Redis, ids: list[str]) -> list[JobRecord]:
     stored = cast("list[Any]", client.mget([job_key(id_) for id_ in ids])) if ids else []
-    return [JobRecord.model_validate_json(record) for record in stored if record is not None]
+    return [JobRecord.read(record) for record in stored if record is not None]
 
 
 def _cursor(record: JobRecord) -> str:

@@ -94,4 +94,4 @@ def _mean(times: list[float]) -> float | None:
 
 def _age_s(client: Redis, job_id: str, now: float) -> float:
     record = cast("Any", client.get(job_key(job_id)))
-    return max(0.0, now - JobRecord.model_validate_json(record).created_at.timestamp()) if record else 0.0
+    return max(0.0, now - JobRecord.read(record).created_at.timestamp()) if record else 0.0

@@ -11,25 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
-from models.bundle import write_bundle
 from models.pixels import encode_png
-from tests.toys import (
-    CLASSES,
-    CLASSIFIER,
-    CLASSIFIER_BIAS,
-    SIZE,
-    classifier_files,
-    classifier_manifest,
-    first_for,
-    image,
-    space_files,
-    space_manifest,
-)
+from tests.slow_toys import write_slow_toys
+from tests.toys import first_for, image
 from workers.admission import Rules
 from workers.broker import (
     ensure_broker,
@@ -45,59 +32,14 @@ from workers.jobstore import JobStore, utc_now
 from workers.settings import Settings
 
 UPLOAD = encode_png(image(first_for(0.3), 1.0, -1.0))
-TURNS = 150_000
-"""Turns of a counting loop inside the slow classifier, which make a call take some tenths of a second."""
 PATIENCE_S = 60
-
-
-def slow_classifier_onnx(turns: int = TURNS) -> bytes:
-    """The toy's classifier behind a loop that counts and changes nothing; x [N, 1, 16, 16] -> probabilities [N, 3]."""
-    value = helper.make_tensor_value_info
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Add", ["count", "one"], ["counted"])],
-        "turn",
-        [
-            value("turn", TensorProto.INT64, []),
-            value("go", TensorProto.BOOL, []),
-            value("count", TensorProto.FLOAT, []),
-        ],
-        [value("go_on", TensorProto.BOOL, []), value("counted", TensorProto.FLOAT, [])],
-    )
-    constants = {
-        "turns": np.int64(turns),
-        "yes": np.bool_(True),
-        "one": np.float32(1),
-        "nothing": np.float32(0),
-        "flat": np.array([-1, SIZE * SIZE], np.int64),
-        "weights": CLASSIFIER,
-        "bias": CLASSIFIER_BIAS,
-    }
-    graph = helper.make_graph(
-        [
-            helper.make_node("ReduceMax", ["x"], ["from"], keepdims=0),  # of x, so that the loop is no constant
-            helper.make_node("Loop", ["turns", "yes", "from"], ["to"], body=body),
-            helper.make_node("Mul", ["to", "nothing"], ["zero"]),
-            helper.make_node("Reshape", ["x", "flat"], ["pixels"]),
-            helper.make_node("MatMul", ["pixels", "weights"], ["scores"]),
-            helper.make_node("Add", ["scores", "bias"], ["logits"]),
-            helper.make_node("Add", ["logits", "zero"], ["delayed"]),
-            helper.make_node("Softmax", ["delayed"], ["probabilities"]),
-        ],
-        "slow",
-        [value("x", TensorProto.FLOAT, ["N", 1, SIZE, SIZE])],
-        [value("probabilities", TensorProto.FLOAT, ["N", len(CLASSES)])],
-        [numpy_helper.from_array(np.asarray(constant), name) for name, constant in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return bytes(model.SerializeToString())
 
 
 @pytest.fixture(scope="module")
 def bundles() -> Iterator[Path]:
     """A store whose one classifier is the toy's, but slow."""
     root = Path(tempfile.mkdtemp(prefix="contrafact-"))
-    write_bundle(root, space_manifest(), space_files())
-    write_bundle(root, classifier_manifest(), {**classifier_files(), "classifier.onnx": slow_classifier_onnx()})
+    write_slow_toys(root)
     yield root
     shutil.rmtree(root)
 

@@ -1,5 +1,6 @@
 """A job's record is a frozen value: it moves only forward, and survives the way through JSON."""
 
+import json
 import subprocess
 import sys
 from datetime import timedelta
@@ -41,6 +42,14 @@ def test_a_job_that_failed_says_why_and_keeps_the_stage_it_reached() -> None:
 def test_a_record_survives_json() -> None:
     job = a_job(targets=(0.2, 0.8)).started(NOON).succeeded(REPORT, NOON, HOUR)
     assert JobRecord.model_validate_json(job.model_dump_json()) == job
+
+
+def test_what_a_later_version_wrote_is_left_out_when_a_record_is_read() -> None:
+    job = a_job().started(NOON).succeeded(REPORT, NOON, HOUR)
+    stored = job.model_dump(mode="json")
+    stored |= {"later": 1}
+    stored["report"] |= {"later": 1}
+    assert JobRecord.read(json.dumps(stored)) == job
 
 
 def test_json_says_lambda() -> None:
