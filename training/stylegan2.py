@@ -30,28 +30,36 @@ def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
     return min(channel_base // resolution, channel_max)
 
 
-def blur(x: Tensor, padding: tuple[int, int], *, gain: float = 1.0, stride: int = 1) -> Tensor:
+def blur(x: Tensor, padding: int, *, gain: float = 1.0) -> Tensor:
     """Smooths every channel with the separable [1, 3, 3, 1] filter (Karras et al. 2020a, appendix B).
 
     Args:
         x: [N, C, H, W].
-        padding: zeros added before and after each spatial axis.
+        padding: zeros around the image; the result is `2·padding - 3` larger each way.
         gain: factor on the result; 4 keeps the mean brightness after zero-insertion up-sampling.
-        stride: keeps every `stride`-th row and column (by slicing: strided depthwise kernels are slow on CPUs).
     """
     channels = x.shape[1]
     taps = torch.tensor(BLUR_TAPS, dtype=x.dtype, device=x.device) * (math.sqrt(gain) / sum(BLUR_TAPS))
-    y = F.conv2d(F.pad(x, (*padding, *padding)), taps.view(1, 1, 4, 1).expand(channels, 1, 4, 1), groups=channels)
-    y = y if stride == 1 else y[:, :, ::stride]
-    y = F.conv2d(y, taps.view(1, 1, 1, 4).expand(channels, 1, 1, 4), groups=channels)
-    return y if stride == 1 else y[:, :, :, ::stride]
+    y = F.conv2d(x, taps.view(1, 1, 4, 1).expand(channels, 1, 4, 1), padding=(padding, 0), groups=channels)
+    return F.conv2d(y, taps.view(1, 1, 1, 4).expand(channels, 1, 1, 4), padding=(0, padding), groups=channels)
 
 
-def upsample(x: Tensor) -> Tensor:
-    """Doubles height and width with the [1, 3, 3, 1] filter: [N, C, H, W] → [N, C, 2H, 2W]."""
-    n, c, h, w = x.shape
-    spread = F.pad(x.reshape(n, c, h, 1, w, 1), (0, 1, 0, 0, 0, 1)).reshape(n, c, 2 * h, 2 * w)
-    return blur(spread, (2, 1), gain=4.0)
+def upsampling_matrix(size_px: int) -> Tensor:
+    """Doubles one axis with the [1, 3, 3, 1] filter, as a matrix float32 [2 size, size]."""
+    matrix = torch.zeros(2 * size_px, size_px + 2)
+    for tap, weight in enumerate(BLUR_TAPS):
+        rows = torch.arange(size_px) * 2 + tap - 1
+        inside = (rows >= 0) & (rows < 2 * size_px)
+        matrix[rows[inside], torch.arange(1, size_px + 1)[inside]] = 2 * weight / sum(BLUR_TAPS)
+    return matrix[:, 1:-1].contiguous()
+
+
+def upsample(image: Tensor, matrix: Tensor) -> Tensor:
+    """Doubles height and width: [N, C, S, S] and an `upsampling_matrix` of S → [N, C, 2S, 2S].
+
+    Two small matrix products: on the one or three channels of an image a convolution would be many times slower.
+    """
+    return matrix @ image @ matrix.T
 
 
 def activate(x: Tensor) -> Tensor:
@@ -86,8 +94,8 @@ class Dense(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., inputs] → [..., outputs], in float32."""
-        y = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        """[N, inputs] → [N, outputs], in float32; the gains ride on the product, and no scaled weights are made."""
+        y = torch.addmm(self.bias, x, self.weight.T, beta=self.bias_gain, alpha=self.weight_gain)
         return F.leaky_relu(y, LRELU_SLOPE) * LRELU_GAIN if self.activation else y
 
 
@@ -150,9 +158,12 @@ class StyledConv(nn.Module):
         demodulation = (style.square() @ power.T + 1e-8).rsqrt()  # [N, outputs]: equation 3, as a factor on activations
         y = self.convolve(x * style.to(x.dtype)[:, :, None, None])
         y = y * (demodulation * LRELU_GAIN).to(x.dtype)[:, :, None, None]
-        y = y + (self.bias * LRELU_GAIN).to(x.dtype)[None, :, None, None]
-        if noise != "none":
-            y = y + self.noise_like(y, noise)
+        bias = (self.bias * LRELU_GAIN).to(x.dtype)
+        if noise == "random":
+            return activate(self.add_fresh_noise(y, bias))
+        y = y + bias[None, :, None, None]
+        if noise == "constant":
+            y = y + (self.noise_const * (self.noise_strength * LRELU_GAIN)).to(x.dtype)
         return activate(y)
 
     def convolve(self, x: Tensor) -> Tensor:
@@ -160,15 +171,19 @@ class StyledConv(nn.Module):
         weight = self.weight.to(x.dtype)
         if not self.up:
             return F.conv2d(x, weight, padding=1)
-        return blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), (1, 1), gain=4.0)
+        return blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), 1, gain=4.0)
 
-    def noise_like(self, y: Tensor, noise: Noise) -> Tensor:
-        """This layer's noise image, [1 or N, 1, H, W], scaled by its learned strength."""
-        if noise == "constant":
-            image = self.noise_const[None, None]
-        else:
-            image = torch.randn(y.shape[0], 1, *y.shape[2:], device=y.device)
-        return (image * (self.noise_strength * LRELU_GAIN)).to(y.dtype)
+    def add_fresh_noise(self, y: Tensor, bias: Tensor) -> Tensor:
+        """Adds one noise image for every image, scaled by the learned strength, and the bias: [N, C, H, W] → the same.
+
+        One matrix product, [noise, 1] · [strength; bias]: broadcast sums of bfloat16 take seven times as long on a CPU.
+        """
+        n, c, h, w = y.shape
+        noise = torch.randn(n * h * w, 1, device=y.device).to(y.dtype)
+        strength = (self.noise_strength * LRELU_GAIN).to(y.dtype).expand(c)
+        pixels = y.permute(0, 2, 3, 1).reshape(-1, c)
+        noisy = torch.addmm(pixels, torch.cat([noise, torch.ones_like(noise)], 1), torch.stack([strength, bias]))
+        return noisy.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
 class ToRGB(nn.Module):
@@ -184,12 +199,15 @@ class ToRGB(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """[N, inputs, H, W] and w [N, D] → float32 [N, image channels, H, W]."""
         style = self.affine(w) * self.weight_gain
-        y = F.conv2d(x * style.to(x.dtype)[:, :, None, None], self.weight.to(x.dtype)).float()
+        weight = (self.weight[None, :, :, 0, 0] * style[:, None]).to(x.dtype)  # [N, image channels, inputs]
+        y = (weight @ x.flatten(2)).float().unflatten(2, x.shape[2:])
         return (y + self.bias[None, :, None, None]).clamp(-ACTIVATION_CLAMP, ACTIVATION_CLAMP)
 
 
 class SynthesisBlock(nn.Module):
     """One resolution: an up-sampling and a plain styled convolution, and the skip to the image."""
+
+    upsampling: Tensor
 
     def __init__(self, inputs: int, outputs: int, latent_size: int, resolution: int, image_channels: int) -> None:
         super().__init__()
@@ -198,6 +216,7 @@ class SynthesisBlock(nn.Module):
             self.const = nn.Parameter(torch.randn(outputs, 4, 4))
         else:
             self.conv0 = StyledConv(inputs, outputs, latent_size, resolution, up=True)
+            self.register_buffer("upsampling", upsampling_matrix(resolution // 2), persistent=False)
         self.conv1 = StyledConv(outputs, outputs, latent_size, resolution, up=False)
         self.torgb = ToRGB(outputs, image_channels, latent_size)
 
@@ -211,7 +230,7 @@ class SynthesisBlock(nn.Module):
             x = self.conv0(x, ws[0], noise)
         x = self.conv1(x, ws[-2], noise)
         rgb = self.torgb(x, ws[-1])
-        return x, rgb if image is None else upsample(image) + rgb
+        return x, rgb if image is None else upsample(image, self.upsampling) + rgb
 
 
 class Synthesis(nn.Module):

@@ -6,9 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from training import stylegan2
-from training.stylegan2 import Dense, Generator, Mapping, StyledConv, Synthesis, blur, channels_at, upsample
+from training.stylegan2 import (
+    Dense,
+    Generator,
+    Mapping,
+    StyledConv,
+    Synthesis,
+    blur,
+    channels_at,
+    upsample,
+    upsampling_matrix,
+)
 
 REFERENCE = Path("../shared/data/stylegan2-reference")
 
@@ -92,9 +103,31 @@ def test_demodulation_gives_unit_variance_whatever_the_style() -> None:
 
 @torch.no_grad()
 def test_up_sampling_keeps_a_flat_image_flat_and_doubles_its_size() -> None:
-    y = upsample(torch.full((1, 2, 8, 8), 0.5))
+    y = upsample(torch.full((1, 2, 8, 8), 0.5), upsampling_matrix(8))
     assert y.shape == (1, 2, 16, 16)
     torch.testing.assert_close(y[:, :, 2:-2, 2:-2], torch.full((1, 2, 12, 12), 0.5))
+
+
+@torch.no_grad()
+def test_up_sampling_is_zero_insertion_and_the_blur_of_the_paper() -> None:
+    x, taps = torch.randn(2, 3, 8, 8), torch.tensor([1.0, 3.0, 3.0, 1.0]) / 4  # times 2 an axis, for the zeros
+    spread = torch.zeros(2, 3, 16, 16)
+    spread[:, :, ::2, ::2] = x
+    kernel = torch.outer(taps, taps).expand(3, 1, 4, 4)
+    expected = F.conv2d(F.pad(spread, (2, 1, 2, 1)), kernel, groups=3)
+    torch.testing.assert_close(upsample(x, upsampling_matrix(8)), expected)
+
+
+@torch.no_grad()
+def test_fresh_noise_has_the_strength_that_was_learned_beside_the_bias() -> None:
+    torch.manual_seed(0)
+    layer = StyledConv(4, 6, latent_size=8, resolution=64, up=False)
+    layer.noise_strength.fill_(0.7)
+    bias = torch.arange(6.0)
+    noisy = layer.add_fresh_noise(torch.zeros(8, 6, 64, 64), bias)
+    torch.testing.assert_close(noisy.mean(dim=(0, 2, 3)), bias, atol=0.03, rtol=0)
+    assert float(noisy[:, 0].std()) == pytest.approx(0.7 * math.sqrt(2), rel=0.02)
+    torch.testing.assert_close(noisy[:, 1] - noisy[:, 0], torch.ones(8, 64, 64))  # one noise for all channels
 
 
 @torch.no_grad()
@@ -102,7 +135,7 @@ def test_blur_answers_an_impulse_with_its_kernel() -> None:
     x = torch.zeros(1, 1, 7, 7)
     x[0, 0, 3, 3] = 1
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
-    torch.testing.assert_close(blur(x, (2, 1))[0, 0, 2:6, 2:6], taps[:, None] * taps[None])
+    torch.testing.assert_close(blur(x, 2)[0, 0, 2:6, 2:6], taps[:, None] * taps[None])
 
 
 @torch.no_grad()
