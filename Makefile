@@ -55,7 +55,7 @@ clean: ## remove the virtual environment, caches and demo/; trained runs/ stay
 
 $(VENV)/.cpu: EXTRAS = cpu
 $(VENV)/.training: EXTRAS = cpu,training
-$(VENV)/.test: EXTRAS = cpu,training,test
+$(VENV)/.test: EXTRAS = cpu,oidc,otel,training,test
 
 $(VENV)/.cpu $(VENV)/.training $(VENV)/.test: pyproject.toml | $(VENV)/.created
 	@echo "Installing contrafact[$(EXTRAS)] into $(VENV); the first time this takes a while." >&2

@@ -1,8 +1,8 @@
 """No request body grows beyond a limit: bytes are counted as they arrive, whatever Content-Length says.
 
 Answering early is easy, closing in order is not: a server that closes while bytes still come in resets the connection,
-and the client may never see the answer. So the 413 is sent at once, then what still arrives is read and thrown away for
-a bounded time, then the connection is closed.
+and the client may never see the answer. So an answer that is given before the body was read (413, but also 401 or 429)
+is sent at once, then what still arrives is read and thrown away for a bounded time, then the connection is closed.
 """
 
 import asyncio
@@ -31,12 +31,15 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        body = _CountedBody(receive, self.max_bytes, _declared_bytes(scope))
+        body = _CountedBody(receive, self.max_bytes, Headers(scope=scope))
+        early = False
 
         async def send_in_order(message: Message) -> None:
-            if body.refused and message["type"] == "http.response.start":
+            nonlocal early
+            if message["type"] == "http.response.start" and not body.complete:
+                early = True
                 MutableHeaders(scope=message)["Connection"] = "close"
-            if body.refused and message["type"] == "http.response.body" and not message.get("more_body"):
+            if early and message["type"] == "http.response.body" and not message.get("more_body"):
                 await send({**message, "more_body": True})
                 await body.discard_the_rest()
                 message = {"type": "http.response.body", "body": b""}
@@ -48,13 +51,12 @@ class BodyLimit:
 class _CountedBody:
     """One request's body on its way in."""
 
-    def __init__(self, receive: Receive, max_bytes: int, declared: int) -> None:
+    def __init__(self, receive: Receive, max_bytes: int, headers: Headers) -> None:
         self._receive = receive
         self._max_bytes = max_bytes
-        self._declared = declared
+        self._declared = _declared_bytes(headers)
         self._received = 0
-        self._complete = False
-        self.refused = False
+        self.complete = not self._declared and "transfer-encoding" not in headers
 
     async def receive(self) -> Message:
         """The next piece of the body.
@@ -65,7 +67,7 @@ class _CountedBody:
         if self._declared > self._max_bytes:
             self._refuse()
         message = await self._receive()
-        self._complete = not message.get("more_body", False)
+        self.complete = not message.get("more_body", False)
         self._received += len(message.get("body", b""))
         if self._received > self._max_bytes:
             self._refuse()
@@ -75,17 +77,16 @@ class _CountedBody:
         """Read what still arrives until the body ends, falls silent or has taken long enough."""
         try:
             async with asyncio.timeout(LINGER_S):
-                while not self._complete:
+                while not self.complete:
                     message = await asyncio.wait_for(self._receive(), LINGER_IDLE_S)
-                    self._complete = not message.get("more_body", False)
+                    self.complete = not message.get("more_body", False)
         except TimeoutError:
             pass
 
     def _refuse(self) -> None:
-        self.refused = True
         raise Problem(UPLOAD_TOO_LARGE, f"A request may have at most {self._max_bytes} bytes.")
 
 
-def _declared_bytes(scope: Scope) -> int:
-    declared = Headers(scope=scope).get("content-length", "")
+def _declared_bytes(headers: Headers) -> int:
+    declared = headers.get("content-length", "")
     return int(declared) if declared.isdecimal() else 0

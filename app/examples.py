@@ -48,7 +48,7 @@ REPORT: dict[str, Any] = {
     "flip": {"reached": True, "lambda": 1.9, "probability": 0.53, "frame": 2, "changed_pixels": 0.07},
     "provenance": {
         "space": {"id": "knee-xray", "version": 1, "sha256": "5b" * 32},
-        "classifier": {"sha256": "c4" * 32},
+        "classifier": {"sha256": "c4" * 32, "endpoint": None, "model": None, "model_version": None},
         "direction": {"name": "main", "sha256": "e1" * 32},
         "runtime": "onnxruntime 1.23.0 / CPUExecutionProvider",
         "software": "contrafact 0.1.0",
@@ -78,7 +78,14 @@ QUEUED_JOB: dict[str, Any] = {
     "classifier": {"id": "knee-oa", "version": 1},
     "report": None,
     "error": None,
-    "links": {"self": _PATH, "strip": f"{_PATH}/strip.png", "report": f"{_PATH}/report.json"},
+    "links": {
+        "self": _PATH,
+        "cancel": f"{_PATH}/cancel",
+        "events": f"{_PATH}/events",
+        "strip": f"{_PATH}/strip.png",
+        "report": f"{_PATH}/report.json",
+        "view": f"/#job={_ID}",
+    },
 }
 
 RUNNING_JOB: dict[str, Any] = {
@@ -111,3 +118,20 @@ FAILED_JOB: dict[str, Any] = {
         "detail": "the PNG cannot be decoded (SyntaxError)",
     },
 }
+
+CANCELED_JOB: dict[str, Any] = {**RUNNING_JOB, **_OVER, "status": "canceled"}
+
+_SUMMARY = {name: value for name, value in SUCCEEDED_JOB.items() if name not in ("queue_position", "report")}
+
+JOB_LIST: dict[str, Any] = {"jobs": [_SUMMARY], "next": "/jobs?limit=1&cursor=MTc3MjQ0MjkwNDEyMCAwYjlm"}
+
+EVENTS = """\
+event: status
+data: {"status":"running","progress":{"stage":"decode","percent":0},"attempts":1}
+id: 1772442904123-0
+
+event: finished
+data: {"status":"succeeded","progress":{"stage":"deliver","percent":100},"attempts":1}
+id: 1772442904373-0
+
+"""

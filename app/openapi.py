@@ -6,7 +6,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.problems import ProblemDocument
+from app.door import OPEN
+from app.problems import ISSUER_AWAY, NO_KEY, SCOPE_MISSING, ProblemDocument, problem_responses
 
 SUMMARY = "How would this image have to change for the classifier to change its mind?"
 
@@ -46,12 +47,18 @@ _NAMES = {
 """Where two rooms use one name, both get one of their own."""
 
 
-def describe(app: FastAPI) -> None:
-    """Let the application's OpenAPI document speak of problems alone where it speaks of errors."""
+def describe(app: FastAPI, *, keys: bool) -> None:
+    """Let the application's OpenAPI document speak of problems alone where it speaks of errors, and of keys if asked.
+
+    Args:
+        app: The application.
+        keys: Whether callers must show a key or token.
+    """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _renamed(_with_problems(_as_fastapi_sees_it(app)))
+            document = _renamed(_with_problems(_as_fastapi_sees_it(app)))
+            app.openapi_schema = _with_keys(document) if keys else document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -82,6 +89,37 @@ def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
                 del operation["responses"]["422"]
             operation["responses"] = dict(sorted(operation["responses"].items()))
     return document
+
+
+def _with_keys(document: dict[str, Any]) -> dict[str, Any]:
+    """Say which operations need a key, and what those answer who have none or too little of one."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key (`cf_…`), or a token of the configured issuer.",
+        }
+    }
+    for path, operations in document["paths"].items():
+        if path in OPEN:
+            continue
+        for operation in operations.values():
+            operation["security"] = [{"bearer": []}]
+            for status, response in problem_responses(NO_KEY, SCOPE_MISSING, ISSUER_AWAY).items():
+                if str(status) in ("401", "403"):
+                    response["headers"] = {
+                        "WWW-Authenticate": {"description": "What to show.", "schema": {"type": "string"}}
+                    }
+                _add(operation["responses"], str(status), response)
+            operation["responses"] = dict(sorted(operation["responses"].items()))
+    return document
+
+
+def _add(responses: dict[str, Any], status: str, more: dict[str, Any]) -> None:
+    """Add a response, or its examples to the one that is there."""
+    there = responses.setdefault(status, more)
+    for media_type, content in more["content"].items():
+        there["content"].setdefault(media_type, content)["examples"] |= content["examples"]
 
 
 def _renamed(document: dict[str, Any]) -> dict[str, Any]:

@@ -36,23 +36,33 @@ class Kind:
 
 BODY_UNREADABLE = Kind(400, "body-unreadable", "The multipart body cannot be read")
 
+NO_KEY = Kind(401, "unauthenticated", "A key is needed")
+SCOPE_MISSING = Kind(403, "scope-missing", "The key does not allow this")
+
 NOT_FOUND = Kind(404, "not-found", "There is nothing at this address")
 JOB_NOT_FOUND = Kind(404, "job-not-found", "No such job")
+PART_NOT_FOUND = Kind(404, "part-not-found", "The result has no such part")
 FRAME_NOT_FOUND = Kind(404, "frame-not-found", "The strip has no such frame")
 CLASSIFIER_NOT_FOUND = Kind(404, "classifier-not-found", "No such classifier")
 DIRECTION_NOT_FOUND = Kind(404, "direction-not-found", "The classifier has no such direction")
 SPACE_NOT_FOUND = Kind(404, "space-not-found", "No such space")
+WEBHOOK_NOT_FOUND = Kind(404, "webhook-not-found", "No webhook is configured under this name")
 
 METHOD_NOT_ALLOWED = Kind(405, "method-not-allowed", "This address does not take this method")
 
 JOB_NOT_FINISHED = Kind(409, "job-not-finished", "The job is not finished yet")
 JOB_FAILED = Kind(409, "job-failed", "The job failed")
+JOB_CANCELED = Kind(409, "job-canceled", "The job was canceled")
+
+JOB_EXPIRED = Kind(410, "job-expired", "The job has expired")
 
 UPLOAD_TOO_LARGE = Kind(413, "upload-too-large", "The upload has too many bytes")
 IMAGE_TOO_LARGE = Kind(413, "image-too-large", "The image has too many pixels")
 
 UNSUPPORTED_BODY = Kind(415, "unsupported-body", "The request is not multipart/form-data")
 UNSUPPORTED_IMAGE = Kind(415, "unsupported-image", "The file is not an image that is read here")
+
+HOST_REFUSED = Kind(421, "host-refused", "The service is not known by this name")
 
 INVALID_REQUEST = Kind(422, "invalid-request", "A field is missing or out of range")
 IMAGE_EMPTY = Kind(422, "image-empty", "The file holds no pixels")
@@ -62,9 +72,18 @@ IMAGE_DAMAGED = Kind(422, "image-damaged", "The file is damaged")
 IMAGE_ANIMATED = Kind(422, "image-animated", "The file holds more than one image")
 IMAGE_UNSUPPORTED = Kind(422, "image-unsupported", "The pixels are of a kind that is not read here")
 
+KEY_REUSED = Kind(422, "idempotency-key-reused", "The Idempotency-Key was used for something else")
+
+RATE_EXCEEDED = Kind(429, "rate-exceeded", "Too many requests of this client")
+TOO_MANY_JOBS = Kind(429, "too-many-jobs", "Too many unfinished jobs of this client")
+QUEUE_FULL = Kind(429, "queue-full", "The queue is full")
+
 INTERNAL = Kind(500, "internal", "Something went wrong in the service")
 
+ISSUER_AWAY = Kind(503, "issuer-unavailable", "The issuer of tokens cannot be reached")
 BROKER_AWAY = Kind(503, "broker-unavailable", "The queue cannot be reached or is full")
+TOO_MANY_LISTENERS = Kind(503, "too-many-listeners", "Too many clients listen for events")
+STORE_FULL = Kind(503, "store-full", "There is no room for another result")
 BUNDLE_UNUSABLE = Kind(503, "bundle-unusable", "The files of this classifier or space cannot be used")
 NOT_READY = Kind(503, "not-ready", "The service is not ready")
 
@@ -100,13 +119,20 @@ class Problem(HTTPException):
         detail: What happened this time, for people; never anything of an image.
         errors: The fields at fault.
         retry_after_s: When to ask again.
+        challenge: What the caller should show, as `WWW-Authenticate` says it.
     """
 
     def __init__(
-        self, kind: Kind, detail: str, *, errors: Sequence[FieldError] = (), retry_after_s: int | None = None
+        self,
+        kind: Kind,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        retry_after_s: int | None = None,
+        challenge: str | None = None,
     ) -> None:
-        headers = None if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-        super().__init__(kind.status, detail, headers)
+        headers = {"Retry-After": None if retry_after_s is None else str(retry_after_s), "WWW-Authenticate": challenge}
+        super().__init__(kind.status, detail, {name: value for name, value in headers.items() if value is not None})
         self.kind = kind
         self.errors = list(errors)
 
@@ -151,6 +177,22 @@ def answer_with_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _internal)
 
 
+def answer(request: Request, problem: Problem) -> JSONResponse:
+    """The answer to a request that a problem was raised for outside of the routes."""
+    return _respond(request, problem.kind, problem.detail, problem.errors, problem.headers)
+
+
+def broker_away(request: Request) -> JSONResponse:
+    """The answer to a request that needs a broker that is away or full."""
+    detail = "The queue does not answer or takes no more jobs at the moment; nothing was accepted."
+    return _respond(request, BROKER_AWAY, detail, headers={"Retry-After": str(RETRY_BROKER_S)})
+
+
+def internal_error(request: Request) -> JSONResponse:
+    """The answer to a request that met an error of our own."""
+    return _respond(request, INTERNAL, "The service's log has the cause.")
+
+
 def _respond(
     request: Request,
     kind: Kind,
@@ -158,6 +200,7 @@ def _respond(
     errors: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
+    request.state.problem = kind.code
     content = document(kind, detail, quote(request.url.path), errors)
     return JSONResponse(content, kind.status, headers, media_type=MEDIA_TYPE)
 
@@ -165,7 +208,7 @@ def _respond(
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error, Problem):
-        return _respond(request, error.kind, error.detail, error.errors, error.headers)
+        return answer(request, error)
     kinds = {400: BODY_UNREADABLE, 404: NOT_FOUND, 405: METHOD_NOT_ALLOWED}
     phrase = HTTPStatus(error.status_code).phrase
     kind = kinds.get(error.status_code) or Kind(error.status_code, phrase.lower().replace(" ", "-"), phrase)
@@ -194,9 +237,8 @@ async def _bundle_unusable(request: Request, _: Exception) -> JSONResponse:
 
 
 async def _broker_away(request: Request, _: Exception) -> JSONResponse:
-    detail = "The queue does not answer or takes no more jobs at the moment; nothing was accepted."
-    return _respond(request, BROKER_AWAY, detail, headers={"Retry-After": str(RETRY_BROKER_S)})
+    return broker_away(request)
 
 
 async def _internal(request: Request, _: Exception) -> JSONResponse:
-    return _respond(request, INTERNAL, "The service's log has the cause.")
+    return internal_error(request)

@@ -6,14 +6,14 @@ contract shows them so; links and addresses are added here. Field names are the 
 
 import itertools
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import UploadFile
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from models.bundle import Bundle
 from models.manifest import ClassifierManifest, SpaceManifest
-from workers.jobs import FrameReport, JobError, JobRecord, JobRequest, Mode, Progress, Report, Status
+from workers.jobs import FrameReport, JobError, JobRecord, JobRequest, Mode, Priority, Progress, Report, Status
 
 FEWEST_FRAMES, MOST_FRAMES = 3, 33
 
@@ -79,6 +79,13 @@ class ExplainForm(BaseModel):
     )
     mode: Mode = Field(default="generated", description="How frames are made: `generated` are drawn by the generator.")
     direction: str = Field(default="main", description="One of the classifier's named directions.")
+    priority: Priority | None = Field(
+        default=None,
+        description="`batch` lets interactive jobs go first; the key's own unless said. A batch key has batch jobs.",
+    )
+    callback: str | None = Field(
+        default=None, description="The name of a configured webhook that is told when the job has ended."
+    )
 
     @model_validator(mode="after")
     def _one_way_to_ask(self) -> Self:
@@ -114,8 +121,24 @@ class JobLinks(BaseModel):
     """Where the job and its parts are; `strip` and `report` answer once the job has succeeded."""
 
     self: str
+    cancel: str
+    events: str
     strip: str
     report: str
+    view: str = Field(description="The viewer's page of this job, for people.")
+
+    @classmethod
+    def of(cls, job_id: str) -> Self:
+        """The addresses of one job."""
+        path = job_path(job_id)
+        return cls(
+            self=path,
+            cancel=f"{path}/cancel",
+            events=f"{path}/events",
+            strip=f"{path}/strip.png",
+            report=f"{path}/report.json",
+            view=f"/#job={job_id}",
+        )
 
 
 class Frame(FrameReport):
@@ -130,34 +153,74 @@ class JobReport(Report):
     frames: tuple[Frame, ...]
 
 
-class Job(BaseModel):
-    """One explanation on its way: where it stands, and what became of it."""
+class JobSummary(BaseModel):
+    """One explanation on its way: where it stands."""
 
     id: str
     status: Status
     progress: Progress
-    queue_position: int | None = Field(description="The place among those that wait, 1 being next; null once started.")
     attempts: int = Field(description="How often a worker has begun this job.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     expires_at: datetime | None = Field(description="When every byte of the job is erased; known once it is finished.")
     classifier: VersionedId
-    report: JobReport | None = Field(description="The explanation, once the job has succeeded.")
     error: JobError | None = Field(description="Why the job failed, where it did.")
     links: JobLinks
 
     @classmethod
+    def of(cls, record: JobRecord) -> Self:
+        """The job that a record tells of."""
+        return cls(**_told(record))
+
+
+class Job(JobSummary):
+    """One explanation on its way: where it stands, and what became of it."""
+
+    queue_position: int | None = Field(description="The place among those that wait, 1 being next; null once started.")
+    report: JobReport | None = Field(description="The explanation, once the job has succeeded.")
+
+    @classmethod
     def of(cls, record: JobRecord, queue_position: int | None = None) -> Self:
         """The job that a record tells of."""
-        path = job_path(record.id)
-        return cls(
-            **record.model_dump(exclude={"request", "report"}),
-            queue_position=queue_position,
-            classifier=VersionedId(id=record.request.classifier_id, version=record.request.classifier_version),
-            report=record.report and job_report(record.id, record.report),
-            links=JobLinks(self=path, strip=f"{path}/strip.png", report=f"{path}/report.json"),
-        )
+        report = record.report and job_report(record.id, record.report)
+        return cls(**_told(record), queue_position=queue_position, report=report)
+
+
+class JobList(BaseModel):
+    """Some of the caller's jobs, newest first."""
+
+    jobs: list[JobSummary]
+    next: str | None = Field(description="Where the next ones are; null at the end.")
+
+
+class JobNews(BaseModel):
+    """What an event of a job tells: where it stood."""
+
+    status: Status
+    progress: Progress
+    attempts: int
+
+
+def _told(record: JobRecord) -> dict[str, Any]:
+    return {
+        **{name: getattr(record, name) for name in _SHOWN_AS_THEY_ARE},
+        "classifier": VersionedId(id=record.request.classifier_id, version=record.request.classifier_version),
+        "links": JobLinks.of(record.id),
+    }
+
+
+_SHOWN_AS_THEY_ARE = (
+    "id",
+    "status",
+    "progress",
+    "attempts",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "expires_at",
+    "error",
+)
 
 
 def job_path(job_id: str) -> str:

@@ -1,5 +1,7 @@
 """What every route stands on: settings, bundles, job records and the queue, made once and handed to each request."""
 
+import math
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Self
@@ -8,16 +10,25 @@ from celery import Celery
 from fastapi import Depends, Request
 from redis import Redis
 
+from app.audit import AuditLog
+from app.callers import Caller
+from app.identity import Identity
+from app.metrics import Metrics
 from app.problems import CLASSIFIER_NOT_FOUND, SPACE_NOT_FOUND, Problem
+from app.rates import Rates
+from app.schemas import Job
 from app.settings import Settings
+from app.waiting import Listeners
+from app.webhooks import Webhook, read_webhooks
 from models.bundle import Bundle
 from models.errors import BundleNotFound
 from models.manifest import ClassifierManifest, SpaceManifest
 from models.store import Store
-from workers.admission import Rules
+from workers.admission import Accepted, Once, Rules
 from workers.broker import BROKER_ERRORS, make_celery, redis_client, submit
 from workers.jobs import JobRecord
-from workers.jobstore import JobStore
+from workers.jobstore import JobStore, utc_now
+from workers.tracing import Traces
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,11 @@ class Service:
 
     Attributes:
         broker: For questions that must be answered at once, without patience for a broker that restarts.
+        identity: Tells callers apart.
+        rates: Counts what they ask for.
+        audit: Where it is written down who did what, if anywhere.
+        webhooks: Those that are configured, by name.
+        listeners: Those who wait for jobs.
     """
 
     settings: Settings
@@ -33,33 +49,64 @@ class Service:
     jobs: JobStore
     celery: Celery
     broker: Redis
+    identity: Identity
+    rates: Rates
+    metrics: Metrics
+    traces: Traces
+    audit: AuditLog | None
+    webhooks: Mapping[str, Webhook]
+    listeners: Listeners
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """The service that the settings describe."""
+        broker = redis_client(settings, retries=0)
         return cls(
             settings=settings,
             bundles=Store(settings.BUNDLES_DIR),
             jobs=JobStore(redis_client(settings), Rules.of(settings)),
             celery=make_celery(settings),
-            broker=redis_client(settings, retries=0),
+            broker=broker,
+            identity=Identity.of(settings, broker),
+            rates=Rates(broker, settings.RATE),
+            metrics=Metrics(),
+            traces=Traces.to(settings.TRACES_ENDPOINT, "contrafact-api"),
+            audit=AuditLog(settings.AUDIT_FILE) if settings.AUDIT_FILE else None,
+            webhooks=read_webhooks(settings.WEBHOOKS_FILE),
+            listeners=Listeners(settings),
         )
 
-    def accept(self, record: JobRecord, image: bytes) -> int | None:
-        """Write a job down, then queue it; return its place in the queue. A job that cannot be queued is not kept.
+    def accept(
+        self, record: JobRecord, image: bytes, once: Once | None = None, most_open: int | None = None
+    ) -> Accepted:
+        """Write a job down, then queue it. From the first on it is accepted: the reconciler queues it if we cannot.
+
+        Args:
+            record: A new job.
+            image: What was sent.
+            once: The client's Idempotency-Key with a digest of the whole request.
+            most_open: How many unfinished jobs its owner may have, where that differs from MAX_IN_FLIGHT.
 
         Raises:
+            Refused: A bound is reached, or the Idempotency-Key was used for something else.
             One of BROKER_ERRORS: The broker is away or full; nothing was accepted.
         """
-        try:
-            self.jobs.create(record, image)
-            position = self.jobs.queue_position(record.id)  # asked before a worker can take it
-            submit(self.celery, record.id)
-        except BROKER_ERRORS:
+        accepted = self.jobs.create(record, image, once, most_open)
+        if not accepted.replayed:
             with suppress(*BROKER_ERRORS):
-                self.jobs.delete(record.id)
-            raise
-        return position
+                submit(self.celery, accepted.job_id, record.priority)
+        return accepted
+
+    def job(self, record: JobRecord) -> Job:
+        """A job as its client sees it now."""
+        return Job.of(record, self.jobs.queue_position(record.id) if record.status == "queued" else None)
+
+    def retry_after_s(self, record: JobRecord) -> int:
+        """In how many seconds an unfinished job will be done, by its place in the queue and measured service time."""
+        load = self.jobs.load()
+        if record.started_at is not None:
+            return at_least_one(load.service_s - (utc_now() - record.started_at).total_seconds())
+        return at_least_one(load.finish_s(self.jobs.queue_position(record.id) or 1))
 
     def open_classifier(self, classifier_id: str, version: int | None = None) -> Bundle[ClassifierManifest]:
         """A verified classifier, the highest version unless one is asked for.
@@ -81,10 +128,22 @@ class Service:
             raise Problem(SPACE_NOT_FOUND, f"There is {missing}; GET /spaces lists them.") from None
 
 
+def at_least_one(seconds: float) -> int:
+    """Whole seconds to wait, as `Retry-After` has them."""
+    return max(1, math.ceil(seconds))
+
+
 def service_of(request: Request) -> Service:
     """The service of the application that got this request."""
     service: Service = request.app.state.service
     return service
 
 
+def caller_of(request: Request) -> Caller:
+    """Who asks, as the door found out."""
+    caller: Caller = request.state.caller
+    return caller
+
+
 TheService = Annotated[Service, Depends(service_of)]
+TheCaller = Annotated[Caller, Depends(caller_of)]

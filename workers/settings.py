@@ -13,6 +13,7 @@ from pydantic_settings import SettingsConfigDict
 
 from models.store import DEFAULT_BUNDLES
 from workers.endpoints import Endpoints
+from workers.logs import LogFormat
 
 
 def default_run_dir() -> Path:
@@ -44,6 +45,8 @@ class Settings(Endpoints):
         MAX_UPLOAD_BYTES: The largest upload.
         MAX_PIXELS: The largest image, rows times columns.
         RUN_DIR: Where a private broker keeps its socket and its append-only file.
+        LOG_FORMAT: Log lines for people, `text`, or one JSON object each, `json`.
+        TRACES_ENDPOINT: Where traces go, by OTLP over HTTP; unset: there are none. Needs the extra `otel`.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", case_sensitive=True)
@@ -67,6 +70,8 @@ class Settings(Endpoints):
     MAX_UPLOAD_BYTES: PositiveInt = 32 * 1024 * 1024
     MAX_PIXELS: PositiveInt = 64_000_000
     RUN_DIR: Path = Field(default_factory=default_run_dir)
+    LOG_FORMAT: LogFormat = "text"
+    TRACES_ENDPOINT: str | None = None
 
     @model_validator(mode="after")
     def _is_told_before_it_is_killed(self) -> Self:

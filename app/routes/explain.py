@@ -1,21 +1,28 @@
 """POST /explain: an image and the name of a classifier become a job."""
 
+import hashlib
+import json
 from typing import Annotated
 from uuid import uuid4
 
-from fastapi import APIRouter, Depends, Form, Request, Response
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, Form, Header, Request, Response
 
 from app import problems
-from app.examples import QUEUED_JOB
+from app.callers import Caller
+from app.examples import QUEUED_JOB, SUCCEEDED_JOB
 from app.problems import Problem, problem_responses
-from app.schemas import ExplainForm, Job
-from app.service import TheService
+from app.schemas import ExplainForm, Job, job_path
+from app.service import Service, TheCaller, TheService, at_least_one
 from app.uploads import read_upload
-from workers.jobs import JobRecord
+from app.waiting import preferred_wait_s
+from workers.admission import Accepted, Once
+from workers.errors import IdempotencyConflict, QueueFull, StoreFull, TooManyInFlight
+from workers.jobs import JobRecord, JobRequest
 from workers.jobstore import utc_now
+from workers.tracing import current_traceparent
 
-RETRY_AFTER_S = 1
-"""When it is worth asking again about a job that is not finished."""
+RETRY_STORE_S = 60
 
 
 def only_multipart(request: Request) -> None:
@@ -29,27 +36,70 @@ def only_multipart(request: Request) -> None:
         raise Problem(problems.UNSUPPORTED_BODY, "Send the image and the fields as multipart/form-data.")
 
 
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="The client's own name for this request, such as a UUID. Sent again with the same payload, the "
+        "first job comes again, with `Idempotency-Replayed: true`; with another payload, 422. It lasts as its job.",
+    ),
+]
+Prefer = Annotated[
+    str | None,
+    Header(
+        description="`wait=N`: be answered when the job is over, or after N seconds, 60 at most.", examples=["wait=10"]
+    ),
+]
+
+PREFERENCE_APPLIED = {"description": "The preference that was fulfilled.", "schema": {"type": "string"}}
+_HEADERS = {
+    "Location": {"description": "The job's address.", "schema": {"type": "string"}},
+    "Retry-After": {
+        "description": "Seconds until the job will be done, by its place in the queue and measured service time.",
+        "schema": {"type": "integer"},
+    },
+    "Idempotency-Replayed": {
+        "description": "`true`: an earlier request with this Idempotency-Key made the job.",
+        "schema": {"type": "string"},
+    },
+    "Preference-Applied": PREFERENCE_APPLIED,
+}
+_LINKS = {
+    "job": {"operationId": "job", "parameters": {"job_id": "$response.body#/id"}},
+    "strip": {"operationId": "strip", "parameters": {"job_id": "$response.body#/id"}},
+    "frame": {"operationId": "frame", "parameters": {"job_id": "$response.body#/id", "n": 0}},
+    "report": {"operationId": "report", "parameters": {"job_id": "$response.body#/id"}},
+    "events": {"operationId": "events", "parameters": {"job_id": "$response.body#/id"}},
+    "cancel": {"operationId": "cancel", "parameters": {"job_id": "$response.body#/id"}},
+    "erase": {"operationId": "erase", "parameters": {"job_id": "$response.body#/id"}},
+}
+
 router = APIRouter(tags=["explain"])
 
 
 @router.post(
     "/explain",
+    operation_id="explain",
     status_code=202,
     summary="Explain a classifier's answer about an image",
+    response_model=Job,
     response_description="The job. `Location` says where it can be asked for, `Retry-After` when.",
     dependencies=[Depends(only_multipart)],
     responses={
-        202: {
-            "content": {"application/json": {"example": QUEUED_JOB}},
-            "headers": {
-                "Location": {"description": "The job's address.", "schema": {"type": "string"}},
-                "Retry-After": {"description": "Seconds until it is worth asking.", "schema": {"type": "integer"}},
-            },
+        200: {
+            "description": "The finished job: `Prefer: wait` was fulfilled.",
+            "model": Job,
+            "content": {"application/json": {"example": SUCCEEDED_JOB}},
+            "headers": {name: header for name, header in _HEADERS.items() if name != "Retry-After"},
+            "links": _LINKS,
         },
+        202: {"content": {"application/json": {"example": QUEUED_JOB}}, "headers": _HEADERS, "links": _LINKS},
         **problem_responses(
             problems.BODY_UNREADABLE,
             problems.CLASSIFIER_NOT_FOUND,
             problems.DIRECTION_NOT_FOUND,
+            problems.WEBHOOK_NOT_FOUND,
             problems.UPLOAD_TOO_LARGE,
             problems.IMAGE_TOO_LARGE,
             problems.UNSUPPORTED_BODY,
@@ -61,13 +111,24 @@ router = APIRouter(tags=["explain"])
             problems.IMAGE_DAMAGED,
             problems.IMAGE_ANIMATED,
             problems.IMAGE_UNSUPPORTED,
+            problems.KEY_REUSED,
+            problems.RATE_EXCEEDED,
+            problems.TOO_MANY_JOBS,
+            problems.QUEUE_FULL,
             problems.BROKER_AWAY,
+            problems.STORE_FULL,
             problems.BUNDLE_UNUSABLE,
         ),
     },
 )
-def explain(
-    form: Annotated[ExplainForm, Form(media_type="multipart/form-data")], service: TheService, response: Response
+async def explain(
+    request: Request,
+    response: Response,
+    form: Annotated[ExplainForm, Form(media_type="multipart/form-data")],
+    service: TheService,
+    caller: TheCaller,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
 ) -> Job:
     """Send an image and say which classifier to explain; a strip of images is made from it, in the background.
 
@@ -75,16 +136,70 @@ def explain(
     classifier's own probability for every frame. The image is checked as far as that is possible without decoding it;
     an image that only the worker finds to be broken ends its job as `failed` with the code `undecodable-image`.
     """
+    accepted = await run_sync(_accept, service, caller, form, idempotency_key, current_traceparent())
+    request.state.job = accepted.job_id
+    response.headers["Location"] = job_path(accepted.job_id)
+    if accepted.replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    if wait_s := preferred_wait_s(prefer):
+        await service.listeners.until_over(accepted.job_id, wait_s)
+    record = await run_sync(service.jobs.get, accepted.job_id)
+    if record is None:
+        raise Problem(problems.JOB_NOT_FOUND, "The job has been deleted meanwhile.")
+    if wait_s and record.is_over:
+        response.status_code = 200
+        response.headers["Preference-Applied"] = f"wait={wait_s}"
+        request.state.result = True
+    elif not record.is_over:
+        response.headers["Retry-After"] = str(await run_sync(service.retry_after_s, record))
+    return await run_sync(service.job, record)
+
+
+def _accept(
+    service: Service, caller: Caller, form: ExplainForm, idempotency_key: str | None, traceparent: str | None
+) -> Accepted:
+    """Check everything that was sent, and take it in.
+
+    Raises:
+        Problem: It is not taken.
+    """
     classifier = service.open_classifier(form.classifier_id, form.classifier_version).manifest
     service.bundles.open_space(classifier.space.id, classifier.space.version)
     if form.direction not in classifier.directions:
         known = ", ".join(classifier.directions)
         raise Problem(problems.DIRECTION_NOT_FOUND, f"The directions of {classifier.id} {classifier.version}: {known}.")
+    if form.callback is not None and form.callback not in service.webhooks:
+        known = ", ".join(service.webhooks) or "none"
+        raise Problem(problems.WEBHOOK_NOT_FOUND, f"The webhooks that are configured: {known}.")
     settings = service.settings
     image = read_upload(form.image, max_bytes=settings.MAX_UPLOAD_BYTES, max_pixels=settings.MAX_PIXELS)
+    asked = form.job_request(classifier.version)
+    record = JobRecord(
+        id=str(uuid4()),
+        request=asked,
+        owner=caller.client,
+        priority="batch" if "batch" in (caller.priority, form.priority) else "interactive",
+        callback=form.callback,
+        traceparent=traceparent if service.traces.on else None,
+        created_at=utc_now(),
+    )
+    once = None if idempotency_key is None else Once(idempotency_key, _digest(asked, form, image))
+    try:
+        return service.accept(record, image, once, most_open=caller.most_jobs)
+    except IdempotencyConflict:
+        raise Problem(problems.KEY_REUSED, "Another payload was sent with this Idempotency-Key before.") from None
+    except QueueFull as full:
+        wait_s = at_least_one(service.jobs.load().room_s())
+        raise Problem(problems.QUEUE_FULL, str(full), retry_after_s=wait_s) from None
+    except TooManyInFlight as many:
+        wait_s = at_least_one(service.jobs.load().finish_s(1))
+        raise Problem(problems.TOO_MANY_JOBS, str(many), retry_after_s=wait_s) from None
+    except StoreFull as full:
+        raise Problem(problems.STORE_FULL, str(full), retry_after_s=RETRY_STORE_S) from None
 
-    record = JobRecord(id=str(uuid4()), request=form.job_request(classifier.version), created_at=utc_now())
-    job = Job.of(record, queue_position=service.accept(record, image))
-    response.headers["Location"] = job.links.self
-    response.headers["Retry-After"] = str(RETRY_AFTER_S)
-    return job
+
+def _digest(asked: JobRequest, form: ExplainForm, image: bytes) -> str:
+    """Tells one payload from another, whatever form it came in."""
+    fields = {**asked.model_dump(mode="json"), "classifier_version": form.classifier_version}
+    told = json.dumps([fields, form.callback, form.priority, hashlib.sha256(image).hexdigest()], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()

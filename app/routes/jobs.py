@@ -1,158 +1,182 @@
-"""GET /jobs/{id} and its parts: how far an explanation is, and what came out of it."""
+"""GET /jobs: the caller's jobs; GET /jobs/{id}: how far one is; and its end, early or for good.
 
-import hashlib
-import re
+What came out of a job is `results`' business, what happens to it while it runs `events`'.
+"""
+
 from typing import Annotated
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Header, Path, Response
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from app import problems
-from app.examples import FAILED_JOB, REPORT, RUNNING_JOB, SUCCEEDED_JOB
-from app.problems import Problem, problem_responses
-from app.schemas import Job, JobReport, job_report
-from app.service import TheService
-from workers.jobs import JobRecord
-
-RETRY_AFTER_S = 1
-
-_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+from app.addresses import JOB_ID
+from app.callers import Caller
+from app.conditional import ETAG_HEADER, NOT_MODIFIED, IfNoneMatch, answer_unless_known
+from app.examples import CANCELED_JOB, FAILED_JOB, JOB_LIST, RUNNING_JOB, SUCCEEDED_JOB
+from app.problems import FieldError, Problem, problem_responses
+from app.routes.explain import PREFERENCE_APPLIED, Prefer
+from app.schemas import Job, JobList, JobSummary
+from app.service import Service, TheCaller, TheService
+from app.waiting import preferred_wait_s
+from workers.errors import CursorUnreadable
+from workers.jobs import JobRecord, Status
 
 JobId = Annotated[str, Path(description="The `id` of a job.", examples=["0b9f7c1e-5d0a-4b6e-9a53-2f1c7d8e4a60"])]
 
 
-def known_job(job_id: JobId, service: TheService) -> JobRecord:
-    """The record of the job in the path.
+def find_job(job_id: str, service: Service, caller: Caller) -> JobRecord:
+    """The record of a job that exists for this caller.
 
     Raises:
-        Problem: 404; also for an id that is none of ours, so that no other key of the store can be read.
+        Problem: 410, it has expired. 404, there is none, it is another client's, or the id is none of ours, so that no
+            other key of the store can be read.
     """
-    record = service.jobs.get(job_id) if _JOB_ID.fullmatch(job_id) else None
-    if record is None:
-        raise Problem(problems.JOB_NOT_FOUND, "There is no job with this id, or it has expired.")
-    return record
+    if JOB_ID.fullmatch(job_id):
+        record = service.jobs.get(job_id)
+        if record is not None and caller.sees_jobs_of(record.owner):
+            return record
+        tombstone = None if record else service.jobs.tombstone(job_id)
+        if tombstone is not None and caller.sees_jobs_of(tombstone.owner):
+            raise Problem(problems.JOB_EXPIRED, "The job has expired, and every byte of it was erased.")
+    raise Problem(problems.JOB_NOT_FOUND, "There is no job with this id.")
+
+
+def known_job(job_id: JobId, service: TheService, caller: TheCaller) -> JobRecord:
+    """The record of the job in the path; raises what `find_job` raises."""
+    return find_job(job_id, service, caller)
 
 
 KnownJob = Annotated[JobRecord, Depends(known_job)]
 
+NO_SUCH_JOB = (problems.JOB_NOT_FOUND, problems.JOB_EXPIRED, problems.BROKER_AWAY)
 
-def finished_job(record: KnownJob) -> JobRecord:
-    """The record of a job that has succeeded.
+_RETRY_AFTER = {"description": "Seconds until the job will be done.", "schema": {"type": "integer"}}
+_EXAMPLES = {
+    "succeeded": {"summary": "Succeeded, with its report", "value": SUCCEEDED_JOB},
+    "running": {"summary": "Still running", "value": RUNNING_JOB},
+    "failed": {"summary": "Failed, and why", "value": FAILED_JOB},
+    "canceled": {"summary": "Canceled", "value": CANCELED_JOB},
+}
 
-    Raises:
-        Problem: 409, it is not finished or has failed.
-    """
-    if not record.is_over:
-        detail = f"The job is {record.status}; ask again later."
-        raise Problem(problems.JOB_NOT_FINISHED, detail, retry_after_s=RETRY_AFTER_S)
-    if record.error is not None:
-        raise Problem(problems.JOB_FAILED, f"{record.error.title} ({record.error.code}): {record.error.detail}")
-    return record
-
-
-FinishedJob = Annotated[JobRecord, Depends(finished_job)]
-
-_PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
-_PART_PROBLEMS = (problems.JOB_NOT_FOUND, problems.JOB_NOT_FINISHED, problems.JOB_FAILED, problems.BROKER_AWAY)
-
-router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 
 @router.get(
     "",
+    operation_id="jobs",
+    summary="The caller's jobs",
+    response_description="Some jobs, newest first, and where the next ones are.",
+    responses={
+        200: {"content": {"application/json": {"example": JOB_LIST}}},
+        **problem_responses(problems.INVALID_REQUEST, problems.BROKER_AWAY),
+    },
+)
+def jobs(
+    service: TheService,
+    caller: TheCaller,
+    status: Annotated[Status | None, Query(description="Only jobs that stand so.")] = None,
+    classifier_id: Annotated[str | None, Query(description="Only jobs about this classifier.")] = None,
+    cursor: Annotated[str | None, Query(description="Goes on where an earlier page ended; `next` has it.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="How many at most.")] = 50,
+) -> JobList:
+    """The jobs that this client asked for and that have not expired, without their reports."""
+    try:
+        page = service.jobs.jobs_of(
+            caller.client, status=status, classifier_id=classifier_id, cursor=cursor, limit=limit
+        )
+    except CursorUnreadable:
+        fault = FieldError(field="cursor", detail="is none that this service gave out")
+        raise Problem(problems.INVALID_REQUEST, "Check cursor.", errors=[fault]) from None
+    chosen = {"status": status, "classifier_id": classifier_id, "limit": limit, "cursor": page.cursor}
+    query = urlencode({name: value for name, value in chosen.items() if value is not None})
+    return JobList(jobs=[JobSummary.of(record) for record in page.jobs], next=f"/jobs?{query}" if page.cursor else None)
+
+
+@router.get(
+    "/{job_id}",
+    operation_id="job",
     summary="Where a job stands",
     response_model=Job,
     response_description="The job; with `Retry-After` while it is not finished.",
     responses={
         200: {
-            "content": {
-                "application/json": {
-                    "examples": {
-                        "succeeded": {"summary": "Succeeded, with its report", "value": SUCCEEDED_JOB},
-                        "running": {"summary": "Still running", "value": RUNNING_JOB},
-                        "failed": {"summary": "Failed, and why", "value": FAILED_JOB},
-                    }
-                }
-            },
+            "content": {"application/json": {"examples": _EXAMPLES}},
             "headers": {
-                "ETag": {"description": "Changes whenever the job does.", "schema": {"type": "string"}},
-                "Retry-After": {"description": "Seconds until it is worth asking.", "schema": {"type": "integer"}},
+                "ETag": ETAG_HEADER,
+                "Retry-After": _RETRY_AFTER,
+                "Preference-Applied": PREFERENCE_APPLIED,
             },
         },
-        304: {"description": "Nothing has changed since the answer with this `ETag`."},
-        **problem_responses(problems.JOB_NOT_FOUND, problems.BROKER_AWAY),
+        304: NOT_MODIFIED,
+        **problem_responses(*NO_SUCH_JOB),
     },
 )
-def job(record: KnownJob, service: TheService, if_none_match: Annotated[str | None, Header()] = None) -> Response:
+async def job(
+    job_id: JobId,
+    request: Request,
+    service: TheService,
+    caller: TheCaller,
+    if_none_match: IfNoneMatch = None,
+    prefer: Prefer = None,
+) -> Response:
     """How far the job is; once it has succeeded, `report` holds every figure of the explanation.
 
-    Ask again after `Retry-After` seconds until `status` is `succeeded` or `failed`. A job is kept until `expires_at`.
+    Ask again after `Retry-After` seconds until `status` is none of `queued` and `running`, or let the service wait with
+    `Prefer: wait=N`, or follow `events`. A job is kept until `expires_at`.
     """
-    position = service.jobs.queue_position(record.id) if record.status == "queued" else None
-    body = Job.of(record, position).model_dump_json(by_alias=True).encode()
-    headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"'}
-    if not record.is_over:
-        headers["Retry-After"] = str(RETRY_AFTER_S)
-    if _matches(if_none_match, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type="application/json")
+    headers: dict[str, str] = {}
+    if wait_s := preferred_wait_s(prefer):
+        record = await run_sync(find_job, job_id, service, caller)
+        if not record.is_over:
+            await service.listeners.until_over(job_id, wait_s)
+        headers["Preference-Applied"] = f"wait={wait_s}"
+
+    def tell() -> Response:
+        record = find_job(job_id, service, caller)
+        if not record.is_over:
+            headers["Retry-After"] = str(service.retry_after_s(record))
+        request.state.result = record.report is not None
+        body = service.job(record).model_dump_json(by_alias=True).encode()
+        return answer_unless_known(body, "application/json", if_none_match, headers)
+
+    return await run_sync(tell)
 
 
-@router.get(
-    "/strip.png",
-    summary="The strip",
-    response_class=Response,
-    response_description="All frames side by side, with their probabilities, as one PNG.",
-    responses={200: _PNG, **problem_responses(*_PART_PROBLEMS)},
-)
-def strip(record: FinishedJob, service: TheService) -> Response:
-    """The strip as an image for people: input first, f's probability under every frame, start and flip marked."""
-    return _png(service.jobs.strip(record.id))
-
-
-@router.get(
-    "/frames/{n}.png",
-    summary="One frame",
-    response_class=Response,
-    response_description="The frame's exact pixels, lossless.",
+@router.post(
+    "/{job_id}/cancel",
+    operation_id="cancel",
+    summary="Stop a job",
+    response_description="The job, canceled.",
+    status_code=202,
     responses={
-        200: _PNG,
-        **problem_responses(*_PART_PROBLEMS, problems.FRAME_NOT_FOUND, problems.INVALID_REQUEST),
+        200: {
+            "description": "The job was over already, and is as it was.",
+            "model": Job,
+            "content": {"application/json": {"example": SUCCEEDED_JOB}},
+        },
+        202: {"content": {"application/json": {"example": CANCELED_JOB}}},
+        **problem_responses(*NO_SUCH_JOB),
     },
 )
-def frame(
-    record: FinishedJob,
-    service: TheService,
-    n: Annotated[int, Path(description="The frame's `index`, from 0.", examples=[0])],
-) -> Response:
-    """The pixels that f was asked about for this frame: give them to f, and it answers with the frame's probability."""
-    if record.report is None or not 0 <= n < len(record.report.frames):
-        raise Problem(problems.FRAME_NOT_FOUND, f"This strip has no frame {n}.")
-    return _png(service.jobs.frame(record.id, n))
+def cancel(record: KnownJob, service: TheService, response: Response) -> Job:
+    """Ends the job as `canceled`. Work on it stops before its next network call; what was sent is erased at once."""
+    ended = record if record.is_over else service.jobs.cancel(record.id)
+    if ended is None:
+        raise Problem(problems.JOB_NOT_FOUND, "The job has been deleted meanwhile.")
+    if record.is_over or ended.status != "canceled":
+        response.status_code = 200
+    return service.job(ended)
 
 
-@router.get(
-    "/report.json",
-    summary="The report",
-    response_model=JobReport,
-    response_description="The job's `report` on its own.",
-    responses={
-        200: {"content": {"application/json": {"example": REPORT}}},
-        **problem_responses(*_PART_PROBLEMS),
-    },
+@router.delete(
+    "/{job_id}",
+    operation_id="erase",
+    summary="Erase a job",
+    response_description="Nothing of the job is left.",
+    status_code=204,
+    responses=problem_responses(*NO_SUCH_JOB),
 )
-def report(record: FinishedJob) -> Response:
-    """Every figure of the explanation, and everything that made it, so that it can be made again."""
-    assert record.report is not None, "a job that has succeeded has a report"
-    body = job_report(record.id, record.report).model_dump_json(by_alias=True, indent=2)
-    return Response(body, media_type="application/json")
-
-
-def _png(data: bytes | None) -> Response:
-    if data is None:
-        raise Problem(problems.JOB_NOT_FOUND, "The job has just expired.")
-    return Response(data, media_type="image/png")
-
-
-def _matches(if_none_match: str | None, etag: str) -> bool:
-    known = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
-    return etag in known or "*" in known
+def erase(record: KnownJob, service: TheService) -> None:
+    """Cancels the job if it is not over, and erases every byte of it: what was sent, what came out, and the record."""
+    service.jobs.delete(record.id)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from redis import Redis
 
@@ -14,6 +15,12 @@ from app.service import Service
 from app.settings import Settings
 from tests.toys import write_toys
 from workers.broker import ensure_broker, redis_client, stop_broker
+
+
+def client_of(app: FastAPI, key: str | None = None) -> TestClient:
+    """A client of an application, with a key or without."""
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    return TestClient(app, base_url="http://127.0.0.1", headers=headers)
 
 
 @pytest.fixture(scope="session")
@@ -47,12 +54,12 @@ def service(settings: Settings, broker: Redis) -> Service:  # noqa: ARG001 - the
 
 @pytest.fixture
 def client(settings: Settings, service: Service) -> TestClient:
-    """A client of the application; an error inside becomes an answer, as it would on a server."""
-    return TestClient(create_app(settings, service), raise_server_exceptions=False)
+    """A client of the application."""
+    return client_of(create_app(settings, service))
 
 
 @pytest.fixture
 def client_without_broker(settings: Settings, tmp_path: Path) -> TestClient:
     """A client of an application whose broker is away."""
     away = settings.model_copy(update={"REDIS_URL": f"unix://{tmp_path}/no.sock"})
-    return TestClient(create_app(away), raise_server_exceptions=False)
+    return client_of(create_app(away))

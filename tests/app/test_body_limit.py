@@ -35,7 +35,8 @@ class Wire:
         self.sent: list[Message] = []
         self._chunks = list(chunks)
         self._silent = silent
-        headers = [] if declared is None else [(b"content-length", str(declared).encode())]
+        length = (b"content-length", str(declared).encode())
+        headers = [(b"transfer-encoding", b"chunked") if declared is None else length]
         self.scope: dict[str, Any] = {"type": "http", "headers": headers}
 
     async def receive(self) -> Message:
@@ -79,7 +80,7 @@ def test_a_content_length_that_lies_helps_nobody() -> None:
 
 
 def test_the_answer_to_a_refused_body_announces_that_the_connection_closes() -> None:
-    wire = Wire([b"x" * 101])
+    wire = Wire([b"x" * 101, b"x"])
     wire.run()
     assert (b"connection", b"close") in wire.sent[0]["headers"]
 

@@ -10,6 +10,7 @@ from redis import Redis
 from app.main import create_app
 from app.settings import Settings
 from models.bundle import write_bundle
+from tests.app.conftest import client_of
 from tests.app.test_explain import assert_problem, post
 from tests.toys import classifier_files, classifier_manifest, write_toys
 
@@ -25,7 +26,7 @@ def own_bundles(tmp_path: Path) -> Path:
 @pytest.fixture
 def own_client(own_bundles: Path, settings: Settings, broker: Redis) -> TestClient:  # noqa: ARG001 - the broker is to be empty
     """A client of a service on those bundles."""
-    return TestClient(create_app(settings.model_copy(update={"BUNDLES_DIR": own_bundles})))
+    return client_of(create_app(settings.model_copy(update={"BUNDLES_DIR": own_bundles})))
 
 
 def test_classifiers_are_listed_in_their_highest_version(own_client: TestClient) -> None:

@@ -7,9 +7,16 @@ from redis import Redis
 
 from app.main import create_app
 from app.settings import Settings
+from tests.app.conftest import client_of
 from tests.app.test_explain import assert_problem, post
 from tests.toys import write_toys
-from workers.broker import READY_PREFIX
+from workers.layout import WORKERS, ready_key
+
+
+def announce_a_worker(broker: Redis) -> None:
+    """What a worker does once it has replayed its golden pairs."""
+    broker.sadd(WORKERS, "here:1")
+    broker.set(ready_key("here:1"), "ready")
 
 
 def test_live_needs_nothing_else(client_without_broker: TestClient) -> None:
@@ -30,10 +37,16 @@ def test_without_a_worker_the_service_is_not_ready_but_takes_jobs(client: TestCl
 
 
 def test_with_broker_and_worker_the_service_is_ready(client: TestClient, broker: Redis) -> None:
-    broker.set(f"{READY_PREFIX}here:1", "ready")
+    announce_a_worker(broker)
     post(client)
     ready = client.get("/health/ready").json()
-    assert ready == {"status": "ready", "workers": 1, "waiting": 1, "unusable_bundles": [], "unreachable_classifiers": []}
+    assert ready == {
+        "status": "ready",
+        "workers": 1,
+        "waiting": 1,
+        "unusable_bundles": [],
+        "unreachable_classifiers": [],
+    }
 
 
 def test_bundles_that_cannot_be_served_are_named_without_a_path_of_the_machine(
@@ -41,7 +54,7 @@ def test_bundles_that_cannot_be_served_are_named_without_a_path_of_the_machine(
 ) -> None:
     _, classifier = write_toys(tmp_path)
     (classifier / "direction.npz").unlink()
-    broker.set(f"{READY_PREFIX}here:1", "ready")
-    client = TestClient(create_app(settings.model_copy(update={"BUNDLES_DIR": tmp_path})))
+    announce_a_worker(broker)
+    client = client_of(create_app(settings.model_copy(update={"BUNDLES_DIR": tmp_path})))
     ready = client.get("/health/ready").json()
     assert ready["unusable_bundles"] == [{"bundle": "classifiers/toy/1", "code": "bundle-damaged"}]

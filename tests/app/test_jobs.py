@@ -32,7 +32,7 @@ def queued(client: TestClient) -> str:
 def running(client: TestClient, service: Service) -> tuple[str, int]:
     """A job that a worker has begun, and the attempt's token."""
     job_id = queued(client)
-    record = service.jobs.start(job_id, max_attempts=3)
+    record = service.jobs.start(job_id)
     assert record is not None
     return job_id, record.attempts
 
@@ -40,7 +40,8 @@ def running(client: TestClient, service: Service) -> tuple[str, int]:
 def succeeded(client: TestClient, service: Service) -> str:
     """A job that a worker has finished."""
     job_id, token = running(client, service)
-    assert service.jobs.finish(job_id, token, stored_report(), FRAMES, STRIP)
+    parts = {"strip.png": STRIP, **{f"frames/{n}.png": png for n, png in enumerate(FRAMES)}}
+    assert service.jobs.finish(job_id, token, stored_report(), parts, service_s=0.5)
     return job_id
 
 
@@ -79,10 +80,8 @@ def test_a_finished_job_carries_its_report_and_where_everything_is(client: TestC
     assert datetime.fromisoformat(job["expires_at"]) > datetime.now(UTC)
     assert [frame["url"] for frame in job["report"]["frames"]] == [f"/jobs/{job_id}/frames/{n}.png" for n in range(5)]
     assert job["report"]["frames"][0]["lambda"] == -2.4
-    assert job["links"] == {part: f"/jobs/{job_id}{end}" for part, end in LINKS.items()}
-
-
-LINKS = {"self": "", "strip": "/strip.png", "report": "/report.json"}
+    ends = {"self": "", "cancel": "/cancel", "events": "/events", "strip": "/strip.png", "report": "/report.json"}
+    assert job["links"] == {**{part: f"/jobs/{job_id}{end}" for part, end in ends.items()}, "view": f"/#job={job_id}"}
 
 
 def test_a_failed_job_says_why(client: TestClient, service: Service) -> None:
@@ -96,7 +95,7 @@ def test_a_job_that_has_not_changed_is_not_sent_again(client: TestClient, servic
     for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
         unchanged = client.get(f"/jobs/{job_id}", headers={"If-None-Match": known})
         assert (unchanged.status_code, unchanged.content, unchanged.headers["etag"]) == (304, b"", etag)
-    service.jobs.start(job_id, max_attempts=3)
+    service.jobs.start(job_id)
     assert client.get(f"/jobs/{job_id}", headers={"If-None-Match": etag}).status_code == 200
 
 
@@ -160,7 +159,7 @@ def test_an_unknown_job_is_not_found(client: TestClient, part: str) -> None:
 
 def test_no_other_key_of_the_store_can_be_read_as_a_job(client: TestClient, service: Service) -> None:
     job_id = succeeded(client, service)
-    for stranger in (f"{job_id}:strip", f"{job_id}:frames", job_id.upper(), "waiting", "*"):
+    for stranger in (f"{job_id}:result", f"{job_id}:input", job_id.upper(), "waiting", "*"):
         assert client.get(f"/jobs/{stranger}").status_code == 404
 
 

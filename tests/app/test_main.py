@@ -22,7 +22,7 @@ def test_an_address_that_others_can_reach_is_refused_in_words(
 ) -> None:
     monkeypatch.setenv("HOST", "0.0.0.0")
     assert main([command]) == 2
-    assert "ALLOW_REMOTE" in capsys.readouterr().err
+    assert "KEYS=file" in capsys.readouterr().err
 
 
 def test_a_command_that_does_not_exist_is_refused_with_those_that_do(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,9 +6,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app import problems
-from app.examples import FAILED_JOB, QUEUED_JOB, REPORT, RUNNING_JOB, SUCCEEDED_JOB
+from app.examples import CANCELED_JOB, FAILED_JOB, JOB_LIST, QUEUED_JOB, REPORT, RUNNING_JOB, SUCCEEDED_JOB
+from app.main import create_app
 from app.problems import Kind
-from app.schemas import Job, JobReport
+from app.schemas import Job, JobList, JobReport
+from app.settings import Settings
 
 KINDS = [kind for kind in vars(problems).values() if isinstance(kind, Kind)]
 
@@ -29,10 +31,26 @@ def operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+def codes(document: dict[str, Any]) -> set[str]:
+    """The codes of every problem that a document shows."""
+    return {
+        code
+        for _, operation in operations(document)
+        for response in operation["responses"].values()
+        for code in response.get("content", {}).get("application/problem+json", {}).get("examples", {})
+    }
+
+
 def test_every_address_of_the_contract_is_there(document: dict[str, Any]) -> None:
     assert {name for name, _ in operations(document)} == {
         "POST /explain",
+        "GET /jobs",
         "GET /jobs/{job_id}",
+        "DELETE /jobs/{job_id}",
+        "POST /jobs/{job_id}/cancel",
+        "GET /jobs/{job_id}/events",
+        "GET /jobs/{job_id}/animation.webp",
+        "GET /jobs/{job_id}/heatmaps/{name}.png",
         "GET /jobs/{job_id}/strip.png",
         "GET /jobs/{job_id}/frames/{n}.png",
         "GET /jobs/{job_id}/report.json",
@@ -42,6 +60,7 @@ def test_every_address_of_the_contract_is_there(document: dict[str, Any]) -> Non
         "GET /spaces",
         "GET /spaces/{space_id}",
         "GET /spaces/{space_id}/versions/{version}",
+        "GET /metrics",
         "GET /health/live",
         "GET /health/ready",
     }
@@ -71,13 +90,9 @@ def test_every_error_is_a_problem_with_examples(document: dict[str, Any]) -> Non
 def test_every_problem_of_the_catalogue_stands_beside_a_route_or_belongs_to_the_router(
     document: dict[str, Any],
 ) -> None:
-    told = {
-        code
-        for _, operation in operations(document)
-        for response in operation["responses"].values()
-        for code in response.get("content", {}).get("application/problem+json", {}).get("examples", {})
-    }
-    assert {kind.code for kind in KINDS} - told == {"not-found", "method-not-allowed"}
+    with_keys = create_app(Settings(KEYS="broker")).openapi()
+    told = codes(document) | codes(with_keys)
+    assert {kind.code for kind in KINDS} - told == {"not-found", "method-not-allowed", "host-refused"}
 
 
 def test_every_code_is_in_kebab_case_and_used_once() -> None:
@@ -97,10 +112,14 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     assert not any("__" in name for name in schemas), "two rooms use one name"
 
 
-@pytest.mark.parametrize("example", [QUEUED_JOB, RUNNING_JOB, SUCCEEDED_JOB, FAILED_JOB])
+@pytest.mark.parametrize("example", [QUEUED_JOB, RUNNING_JOB, SUCCEEDED_JOB, FAILED_JOB, CANCELED_JOB])
 def test_the_examples_are_jobs_as_the_service_sends_them(example: dict[str, Any]) -> None:
     assert Job.model_validate(example).model_dump(mode="json", by_alias=True) == example
 
 
 def test_the_example_report_is_one() -> None:
     assert JobReport.model_validate(REPORT).model_dump(mode="json", by_alias=True) == REPORT
+
+
+def test_the_example_list_is_one() -> None:
+    assert JobList.model_validate(JOB_LIST).model_dump(mode="json") == JOB_LIST

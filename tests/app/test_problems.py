@@ -6,9 +6,7 @@ from fastapi.testclient import TestClient
 from tests.app.test_explain import assert_problem
 
 
-@pytest.mark.parametrize(
-    "path", ["/nowhere", "/explain/", "/jobs", "/jobs/", "/classifiers/", "/pages/nothing.js", "/redoc"]
-)
+@pytest.mark.parametrize("path", ["/nowhere", "/explain/", "/jobs/", "/classifiers/", "/pages/nothing.js", "/redoc"])
 def test_an_address_that_is_not_there_is_a_problem(client: TestClient, path: str) -> None:
     assert_problem(client.get(path), 404, "not-found", path)
 

@@ -1,0 +1,141 @@
+"""What came out of a job: strip, frames, report, and whatever else the engine made."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+
+from app import problems
+from app.conditional import ETAG_HEADER, NOT_MODIFIED, IfNoneMatch, answer_unless_known
+from app.examples import REPORT
+from app.problems import Problem, problem_responses
+from app.routes.jobs import NO_SUCH_JOB, KnownJob
+from app.schemas import JobReport, job_report
+from app.service import TheService
+from workers.jobs import JobRecord
+
+
+def finished_job(record: KnownJob, request: Request, service: TheService) -> JobRecord:
+    """The record of a job that has succeeded.
+
+    Raises:
+        Problem: 409, it is not finished, has failed or was canceled.
+    """
+    if not record.is_over:
+        detail = f"The job is {record.status}; ask again later."
+        raise Problem(problems.JOB_NOT_FINISHED, detail, retry_after_s=service.retry_after_s(record))
+    if record.error is not None:
+        raise Problem(problems.JOB_FAILED, f"{record.error.title} ({record.error.code}): {record.error.detail}")
+    if record.report is None:
+        raise Problem(problems.JOB_CANCELED, "It ended before it had a result.")
+    request.state.result = True
+    return record
+
+
+FinishedJob = Annotated[JobRecord, Depends(finished_job)]
+
+_NO_RESULT = (*NO_SUCH_JOB, problems.JOB_NOT_FINISHED, problems.JOB_FAILED, problems.JOB_CANCELED)
+
+
+def _bytes(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says about an answer of bytes."""
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    return {200: {"content": content, "headers": {"ETag": ETAG_HEADER}}, 304: NOT_MODIFIED}
+
+
+router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"])
+
+
+@router.get(
+    "/strip.png",
+    operation_id="strip",
+    summary="The strip",
+    response_class=Response,
+    response_description="All frames side by side, with their probabilities, as one PNG.",
+    responses={**_bytes("image/png"), **problem_responses(*_NO_RESULT)},
+)
+def strip(record: FinishedJob, service: TheService, if_none_match: IfNoneMatch = None) -> Response:
+    """The strip as an image for people: input first, f's probability under every frame, start and flip marked."""
+    return _part(service, record, "strip.png", "image/png", if_none_match)
+
+
+@router.get(
+    "/frames/{n}.png",
+    operation_id="frame",
+    summary="One frame",
+    response_class=Response,
+    response_description="The frame's exact pixels, lossless.",
+    responses={
+        **_bytes("image/png"),
+        **problem_responses(*_NO_RESULT, problems.FRAME_NOT_FOUND, problems.INVALID_REQUEST),
+    },
+)
+def frame(
+    record: FinishedJob,
+    service: TheService,
+    n: Annotated[int, Path(description="The frame's `index`, from 0.", examples=[0])],
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The pixels that f was asked about for this frame: give them to f, and it answers with the frame's probability."""
+    if record.report is None or not 0 <= n < len(record.report.frames):
+        raise Problem(problems.FRAME_NOT_FOUND, f"This strip has no frame {n}.")
+    return _part(service, record, f"frames/{n}.png", "image/png", if_none_match)
+
+
+@router.get(
+    "/animation.webp",
+    operation_id="animation",
+    summary="The strip in motion",
+    response_class=Response,
+    response_description="The frames one after the other and back, as one WebP.",
+    responses={**_bytes("image/webp"), **problem_responses(*_NO_RESULT, problems.PART_NOT_FOUND)},
+)
+def animation(record: FinishedJob, service: TheService, if_none_match: IfNoneMatch = None) -> Response:
+    """The walk as an animation for people, where one was made."""
+    return _part(service, record, "animation.webp", "image/webp", if_none_match)
+
+
+@router.get(
+    "/heatmaps/{name}.png",
+    operation_id="heatmap",
+    summary="A heatmap",
+    response_class=Response,
+    response_description="The heatmap as a PNG.",
+    responses={**_bytes("image/png"), **problem_responses(*_NO_RESULT, problems.PART_NOT_FOUND)},
+)
+def heatmap(
+    record: FinishedJob,
+    service: TheService,
+    name: Annotated[str, Path(description="Which one: `strip` or `gradcam`.", examples=["strip"])],
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Where the image changes along the strip, or where the classifier looks, where that was asked for."""
+    known = name if name in ("strip", "gradcam") else ""
+    return _part(service, record, f"heatmaps/{known}.png", "image/png", if_none_match)
+
+
+@router.get(
+    "/report.json",
+    operation_id="report",
+    summary="The report",
+    response_model=JobReport,
+    response_description="The job's `report` on its own.",
+    responses={
+        200: {"content": {"application/json": {"example": REPORT}}, "headers": {"ETag": ETAG_HEADER}},
+        304: NOT_MODIFIED,
+        **problem_responses(*_NO_RESULT),
+    },
+)
+def report(record: FinishedJob, if_none_match: IfNoneMatch = None) -> Response:
+    """Every figure of the explanation, and everything that made it, so that it can be made again."""
+    assert record.report is not None, "a job that has succeeded has a report"
+    body = job_report(record.id, record.report).model_dump_json(by_alias=True, indent=2).encode()
+    return answer_unless_known(body, "application/json", if_none_match)
+
+
+def _part(service: TheService, record: JobRecord, name: str, media_type: str, if_none_match: str | None) -> Response:
+    data = service.jobs.part(record.id, name)
+    if data is not None:
+        return answer_unless_known(data, media_type, if_none_match)
+    if service.jobs.get(record.id) is None:
+        raise Problem(problems.JOB_NOT_FOUND, "The job has been erased meanwhile.")
+    raise Problem(problems.PART_NOT_FOUND, "This explanation has no such part.")

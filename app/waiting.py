@@ -1,0 +1,98 @@
+"""Waiting for a job without holding a thread: `Prefer: wait=N` (RFC 7240) and server-sent events.
+
+Each who waits listens to the job's own stream of events in the broker, on a connection of its own. Beyond
+MOST_LISTENERS nobody is made to wait: a preference is left unfulfilled, and a stream of events is answered with 503.
+"""
+
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import redis.asyncio
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+
+from workers.broker import async_redis_client
+from workers.events import Event, read_async
+from workers.layout import job_key
+from workers.settings import Settings
+
+MOST_LISTENERS = 256
+LONGEST_WAIT_S = 60
+LONGEST_STREAM_S = 300.0
+"""A stream is ended after this, between two events; the client goes on with `Last-Event-ID`."""
+SILENCE_S = 10.0
+"""After this a comment is sent, so that nobody in between takes the connection for dead."""
+RECONNECT_MS = 1000
+
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?=$|[,;])", re.IGNORECASE)
+
+
+def preferred_wait_s(prefer: str | None) -> int:
+    """How long a `Prefer` header asks to wait; 0 if it does not, 60 at most."""
+    found = _WAIT.search(prefer or "")
+    return min(int(found[1]), LONGEST_WAIT_S) if found else 0
+
+
+class Listeners:
+    """Those who wait for jobs in this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._count = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody more may wait."""
+        return self._count >= MOST_LISTENERS
+
+    async def until_over(self, job_id: str, seconds: float) -> None:
+        """Return when the job has ended, is gone, or after so many seconds; at once if too many wait already."""
+        if seconds <= 0 or self.full:
+            return
+        async with self._listening() as broker:
+            after, deadline = "0", time.monotonic() + seconds
+            while (left_s := deadline - time.monotonic()) > 0:
+                events = await read_async(broker, job_id, after, block_ms=round(left_s * 1000))
+                if any(event.kind == "finished" for event in events):
+                    return
+                if not events and not await broker.exists(job_key(job_id)):
+                    return
+                after = events[-1].id if events else after
+
+    async def stream(self, job_id: str, after: str, first: list[Event]) -> AsyncIterator[bytes]:
+        """The job's events as lines of `text/event-stream`, from those already read to the last.
+
+        Args:
+            job_id: Which job.
+            after: The event that the client saw last; "0": none.
+            first: The events after it that were read already.
+        """
+        async with self._listening() as broker:
+            events, deadline = first, time.monotonic() + LONGEST_STREAM_S
+            yield format_sse_event(retry=RECONNECT_MS, comment="events of a job")
+            while True:
+                for event in events:
+                    yield _lines(event)
+                    after = event.id
+                if any(event.kind == "finished" for event in events) or time.monotonic() > deadline:
+                    return
+                events = await read_async(broker, job_id, after, block_ms=round(SILENCE_S * 1000))
+                if not events:
+                    if not await broker.exists(job_key(job_id)):
+                        return
+                    yield KEEPALIVE_COMMENT
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[redis.asyncio.Redis]:
+        self._count += 1
+        broker = async_redis_client(self._settings)
+        try:
+            yield broker
+        finally:
+            self._count -= 1
+            await broker.aclose()
+
+
+def _lines(event: Event) -> bytes:
+    return format_sse_event(data_str=event.news.model_dump_json(), event=event.kind, id=event.id)
