@@ -22,6 +22,7 @@ from app.processes import POLL_S, ChildProcess, ProcessEnded
 from app.settings import Settings
 from models.store import Store
 from workers.broker import BROKER_ERRORS, ensure_broker, redis_client, stop_broker
+from workers.endpoints import Endpoints
 from workers.errors import WorkerError
 
 log = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class Stack:
         if log_file is not None:
             log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         environment = {**os.environ, **_environment(self.settings), "REDIS_URL": broker_url}
-        self.children.append(ChildProcess(name, (sys.executable, "-m", *module), environment, log_file))
+        self.children.append(ChildProcess(name, (sys.executable, "-m", *module, "--lifeline"), environment, log_file))
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -148,7 +149,8 @@ class Stack:
 
 def _environment(settings: Settings) -> dict[str, str]:
     """The settings as the environment variables that make the same settings again."""
-    return {name: str(value) for name, value in settings.model_dump(mode="json", exclude_none=True).items()}
+    plain = settings.model_dump(mode="json", exclude_none=True, exclude=set(Endpoints.model_fields))
+    return {name: str(value) for name, value in plain.items()} | settings.endpoint_variables()
 
 
 def _not_ready(client: httpx2.Client) -> str | None:

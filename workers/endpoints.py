@@ -30,6 +30,13 @@ class Endpoints(BaseSettings):
     CLASSIFIER_CALL_S: PositiveFloat = 60
     CLASSIFIER_TRIES: PositiveInt = Field(default=6, le=100)
 
+    def endpoint_variables(self) -> dict[str, str]:
+        """The environment variables that make the same addresses, tokens and limits again."""
+        addresses = {f"CLASSIFIER_ENDPOINTS__{name}": str(url) for name, url in self.CLASSIFIER_ENDPOINTS.items()}
+        tokens = {f"CLASSIFIER_TOKENS__{name}": t.get_secret_value() for name, t in self.CLASSIFIER_TOKENS.items()}
+        limits = self.model_dump(include={name for name in Endpoints.model_fields if name.endswith(("_S", "_TRIES"))})
+        return {**addresses, **tokens, **{name: str(value) for name, value in limits.items()}}
+
     @staticmethod
     def none() -> "Endpoints":
         """No address at all, whatever the environment says."""
