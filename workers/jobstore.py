@@ -27,7 +27,7 @@ from redis import Redis, WatchError
 from redis.client import Pipeline
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from workers import events, outbox
+from workers import events, outbox, tallies
 from workers.admission import Accepted, Admission, Once, Rules, place
 from workers.errors import BrokerFull, WorkerLost, job_error
 from workers.events import Event
@@ -403,6 +403,7 @@ class JobStore:
         pipe.hset(SIZES, after.id, f"{after.input_bytes + after.result_bytes} {after.owner or ''}")
         pipe.srem(owner_key(after.owner, "open"), after.id)
         pipe.hincrby(ENDED, after.status, 1)
+        tallies.count(pipe, after)
         outbox.post(pipe, after)
 
     def _erase(self, pipe: Pipeline, job_id: str, record: JobRecord | None, now: float) -> None:

@@ -48,13 +48,22 @@ class Sentences(logging.Formatter):
         return places(ei[1]) if isinstance(ei, tuple) and isinstance(ei[1], BaseException) else ""
 
 
-def set_up_logs(log_format: LogFormat, rooms: tuple[str, ...], stream: TextIO | None = None) -> None:
-    """Send the log lines of these rooms from INFO on, and every warning, to a stream (stdout) in one format."""
+def set_up_logs(
+    log_format: LogFormat, rooms: tuple[str, ...], stream: TextIO | None = None, sentence: str = "  %(message)s"
+) -> None:
+    """Send the log lines of these rooms from INFO on, and every warning, to a stream (stdout) in one format.
+
+    `sentence` is what a line for people looks like.
+    """
     handler = logging.StreamHandler(stream or sys.stdout)
-    handler.setFormatter(JsonLines() if log_format == "json" else Sentences("  %(message)s"))
+    handler.setFormatter(JsonLines() if log_format == "json" else Sentences(sentence))
     logging.basicConfig(handlers=[handler], force=True)
     for room in rooms:
         logging.getLogger(room).setLevel(logging.INFO)
+    if log_format == "text":
+        logging.getLogger("app.requests").setLevel(logging.WARNING)  # people look at what goes wrong
+    for chatty in ("httpx2", "httpcore2", "opentelemetry"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def places(failure: BaseException) -> str:

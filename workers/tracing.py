@@ -109,3 +109,28 @@ def current_traceparent() -> str | None:
     carrier: dict[str, str] = {}
     _W3C.inject(carrier)
     return carrier.get("traceparent")
+
+
+class StageSpans:
+    """One span after the other for the stages of an attempt, below the span that is current.
+
+    Args:
+        traces: Begins spans.
+    """
+
+    def __init__(self, traces: Traces) -> None:
+        self._traces = traces
+        self._stage: str | None = None
+        self._span: Span | None = None
+
+    def enter(self, stage: str) -> None:
+        """The stage before ends, and this one begins, unless it goes on."""
+        if stage != self._stage:
+            self.close()
+            self._stage, self._span = stage, self._traces.begin(stage)
+
+    def close(self) -> None:
+        """The last stage ends."""
+        if self._span is not None:
+            self._span.end()
+        self._stage = self._span = None
