@@ -25,6 +25,7 @@ from training.onnx_networks import open_network
 from training.resnet import features
 from training.runfolder import RunFolder, progress
 from training.train_classifier import load_network
+from workers.endpoints import Endpoints
 from workers.explain import Explanation, explain
 from workers.networks import Networks
 
@@ -80,11 +81,11 @@ class Outcome:
 
 
 def open_model(bundles: Path, classifier_id: str, version: int) -> Networks:
-    """The networks of a classifier and its space, verified and replayed, as a worker opens them."""
+    """The networks of a classifier and its space, verified and replayed, as a worker opens them; addresses likewise."""
     store = Store(bundles)
     classifier = store.open_classifier(classifier_id, version)
     reference = classifier.manifest.space
-    model = Networks.open(store.open_space(reference.id, reference.version), classifier)
+    model = Networks.open(store.open_space(reference.id, reference.version), classifier, endpoints=Endpoints())
     model.replay_golden()
     return model
 
