@@ -10,6 +10,7 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
 from models.errors import ImageDamaged, UndecodableImage
 from models.png_chunks import SIGNATURE, chunks
@@ -46,16 +47,22 @@ def read_picture(data: bytes, kind: str, max_pixels: int) -> U8:
     exponent, is_grey = 1.0, False
     if kind == "png":
         data, exponent, is_grey = _bare_png(data)
-    with Image.open(BytesIO(data), formats=[kind.upper()]) as opened:
-        check_size(opened.height, opened.width, getattr(opened, "n_frames", 1), max_pixels)
-        opened.load()
-        is_negative = kind == "tiff" and opened.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # type: ignore[attr-defined]
-        image = ImageOps.exif_transpose(opened)
-    if image.mode.startswith("I;16"):
-        return _narrowed(image, exponent, is_negative=is_negative)
-    if image.mode in ("I", "F"):
-        raise UndecodableImage("32-bit grey has no agreed range; send 8 or 16 bits")
-    return _flattened(image, exponent, is_grey=is_grey)
+    with _opened(data, kind) as image:
+        check_size(image.height, image.width, getattr(image, "n_frames", 1), max_pixels)
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I;16"):
+            is_negative = kind == "tiff" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # type: ignore[attr-defined]
+            return _narrowed(image, exponent, is_negative=is_negative)
+        if image.mode in ("I", "F"):
+            raise UndecodableImage("32-bit grey has no agreed range; send 8 or 16 bits")
+        return _flattened(image, exponent, is_grey=is_grey)
+
+
+def _opened(data: bytes, kind: str) -> Image.Image:
+    if kind == "jpeg":
+        return JpegImageFile(BytesIO(data))  # of several pictures in one JPEG, as telephones write them, the first
+    return Image.open(BytesIO(data), formats=[kind.upper()])
 
 
 def check_size(rows: int, columns: int, frames: int, max_pixels: int) -> None:

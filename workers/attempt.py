@@ -5,26 +5,30 @@ Whatever goes wrong ends in the job's record. Delivery, time limits and restarts
 
 import logging
 import os
-import traceback
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from time import perf_counter
 from typing import cast
 
 from celery.exceptions import Reject, SoftTimeLimitExceeded
+from opentelemetry.trace import SpanKind
 
-from models.pixels import decode, encode_png, prepare
+from models.manifest import ImageSpec
+from models.pixels import PreparedImage, encode_png
 from workers.broker import BROKER_ERRORS
 from workers.errors import BrokerFull, DeadlineExceeded, Internal, job_error
 from workers.explain import Aborted, explain
 from workers.jobs import JobRecord, Progress, Stage
 from workers.jobstore import JobStore, utc_now
 from workers.lease import Heartbeat, Lease
+from workers.logs import job_id as job_in_logs
+from workers.logs import places
 from workers.report import make_report
 from workers.served import ServedNetworks
 from workers.settings import Settings
 from workers.strip import render_strip
+from workers.tracing import StageSpans, Traces
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +40,22 @@ class Bench:
         store: The job records.
         served: The networks.
         settings: The limits.
+        read: Turns an upload into the image that a space wants, or raises UndecodableImage (`decoder.Decoder.read`).
         worker: Under which name leases are held.
+
+    `traces` goes nowhere until the process that works sets it: what sends spans survives no fork.
     """
 
-    def __init__(self, store: JobStore, served: ServedNetworks, settings: Settings, worker: str = "worker") -> None:
-        self.store, self.served, self.settings, self.worker = store, served, settings, worker
+    def __init__(
+        self,
+        store: JobStore,
+        served: ServedNetworks,
+        settings: Settings,
+        read: Callable[[bytes, ImageSpec], PreparedImage],
+        worker: str = "worker",
+    ) -> None:
+        self.store, self.served, self.settings, self.read, self.worker = store, served, settings, read, worker
+        self.traces = Traces()
         self._free_since: datetime | None = None
 
     def lease(self, record: JobRecord) -> Lease:
@@ -61,15 +76,24 @@ def attempt(job_id: str, bench: Bench) -> None:
     Raises:
         Reject: The broker went away, so the outcome cannot be written down; the message is to be delivered again.
     """
+    named = job_in_logs.set(job_id)
     try:
         record = bench.store.start(job_id, bench.worker, os.getpid())
         if record is not None:
-            _carry_through(record, bench)
+            with _span_of(record, bench.traces):
+                _carry_through(record, bench)
     except BrokerFull:
         log.warning("job %s: the broker is full; the job is begun anew when there is room", job_id)
     except BROKER_ERRORS as error:
         log.warning("job %s: broker away (%s); to be delivered again", job_id, type(error).__name__)
         raise Reject("broker away", requeue=True) from None
+    finally:
+        job_in_logs.reset(named)
+
+
+def _span_of(record: JobRecord, traces: Traces) -> AbstractContextManager[object]:
+    about: dict[str, str | int] = {"contrafact.job": record.id, "contrafact.attempt": record.attempts}
+    return traces.span("attempt", parent=record.traceparent, kind=SpanKind.CONSUMER, attributes=about)
 
 
 def _carry_through(record: JobRecord, bench: Bench) -> None:
@@ -89,25 +113,33 @@ def _carry_through(record: JobRecord, bench: Bench) -> None:
         raise
     except Exception as failure:
         error = job_error(_cause(failure))
-        log.error("job %s: %s at\n%s", record.id, error.code, _places(failure))
+        log.error("job %s: %s at\n%s", record.id, error.code, places(failure))
         store.fail(record.id, record.attempts, error)
 
 
 def _explain(record: JobRecord, bench: Bench) -> None:
+    spans = StageSpans(bench.traces)
+    try:
+        _explain_by_stages(record, bench, spans)
+    finally:
+        spans.close()
+
+
+def _explain_by_stages(record: JobRecord, bench: Bench, spans: StageSpans) -> None:
     begun = perf_counter()
-    store, settings, watch = bench.store, bench.settings, _Watch(record, bench.store)
+    spans.enter("decode")
+    store, watch = bench.store, _Watch(record, bench.store, spans)
     upload = store.input_bytes(record.id)
     if upload is None:
         raise Aborted if watch.is_replaced() else Internal
-    decoded = decode(upload, max_pixels=settings.MAX_PIXELS)
     request = record.request
     networks = bench.served.open(request.classifier_id, request.classifier_version)
-    pixels = prepare(decoded.pixels, networks.image)
+    image = bench.read(upload, networks.image)
     decode_ms = _ms_since(begun)
 
     explanation = explain(
         networks,
-        pixels,
+        image.pixels,
         frames=request.frames,
         span=request.span,
         targets=request.targets,
@@ -119,14 +151,14 @@ def _explain(record: JobRecord, bench: Bench) -> None:
     watch.progress("render", 85)
     drawn = perf_counter()
     parts = {f"frames/{frame.index}.png": encode_png(frame.pixels) for frame in explanation.frames}
-    parts["strip.png"] = render_strip(explanation, pixels, networks.classifier.manifest)
+    parts["strip.png"] = render_strip(explanation, image.pixels, networks.classifier.manifest)
     timing = {
         "queued": _queued_ms(record),
         "decode": decode_ms,
         "render": _ms_since(drawn),
         "total": _ms_since(begun),
     }
-    report = make_report(explanation, networks, decoded, upload, timing)
+    report = make_report(explanation, networks, image, upload, timing)
     if store.finish(record.id, record.attempts, report, parts, bench.service_s(record)):
         log.info("job %s: done in %.0f ms", record.id, timing["total"])
     else:
@@ -139,10 +171,11 @@ class _Watch:
     Neither is worth the attempt: while the broker is away, work goes on in silence.
     """
 
-    def __init__(self, record: JobRecord, store: JobStore) -> None:
-        self._record, self._store = record, store
+    def __init__(self, record: JobRecord, store: JobStore, spans: StageSpans) -> None:
+        self._record, self._store, self._spans = record, store, spans
 
     def progress(self, stage: str, percent: int) -> None:
+        self._spans.enter(stage)
         news = Progress(stage=cast("Stage", stage), percent=percent)
         with suppress(*BROKER_ERRORS):
             self._store.progress(self._record.id, self._record.attempts, news)
@@ -167,13 +200,6 @@ def _chain(failure: BaseException | None) -> Iterator[BaseException]:
     while failure is not None:
         yield failure
         failure = failure.__context__
-
-
-def _places(failure: BaseException) -> str:
-    """The kinds of errors and where they arose, without their messages, which could quote the image's own data."""
-    return "".join(
-        f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}" for error in _chain(failure)
-    ).rstrip()
 
 
 def _ms_since(begun: float) -> float:

@@ -4,21 +4,21 @@ import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
 
-from models.pixels import DecodedImage
+from models.pixels import PreparedImage
 from workers import jobs
 from workers.explain import Explanation, Flip, Frame
 from workers.networks import Networks
 
 
 def make_report(
-    explanation: Explanation, networks: Networks, decoded: DecodedImage, upload: bytes, timing_ms: Mapping[str, float]
+    explanation: Explanation, networks: Networks, image: PreparedImage, upload: bytes, timing_ms: Mapping[str, float]
 ) -> jobs.Report:
     """Everything a client is told about an explanation.
 
     Args:
         explanation: What was found.
         networks: What it was found with.
-        decoded: The upload as it was decoded.
+        image: The upload as it was decoded.
         upload: The bytes that were sent.
         timing_ms: `queued`, `decode`, `render` and `total`, to stand beside the explanation's own.
     """
@@ -31,9 +31,9 @@ def make_report(
             probability=explanation.input_probability,
             decision=explanation.input_decision,
             sha256=hashlib.sha256(upload).hexdigest(),
-            rows=decoded.rows,
-            columns=decoded.columns,
-            kind=decoded.kind,
+            rows=image.rows,
+            columns=image.columns,
+            kind=image.kind,
         ),
         reconstruction=jobs.ReconstructionReport(**vars(explanation.reconstruction)),
         start=jobs.StartReport(frame=start.index, probability=start.probability, lambda_=start.lambda_),

@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import socket
+from mmap import mmap
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -20,6 +21,7 @@ from celery.worker.request import Request
 from workers.admission import Rules
 from workers.attempt import Bench, attempt
 from workers.broker import BROKER_ERRORS, TASK, make_celery, redis_client
+from workers.decoder import Decoder
 from workers.errors import DeadlineExceeded, job_error
 from workers.jobstore import JobStore
 from workers.lifeline import die_with_parent
@@ -27,6 +29,7 @@ from workers.readiness import Readiness
 from workers.served import ServedNetworks
 from workers.settings import Settings
 from workers.stopping import Stopping
+from workers.tracing import Traces
 from workers.watch import RemoteWatch
 
 log = logging.getLogger(__name__)
@@ -41,8 +44,10 @@ def make_worker(settings: Settings) -> Celery:
     rules, name = Rules.of(settings), f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     served = ServedNetworks(settings)
     readiness = Readiness(settings)
-    bench = Bench(JobStore(redis_client(settings, PATIENCE_RETRIES), rules), served, settings, name)
+    decoder = Decoder(settings.MAX_UPLOAD_BYTES, settings.MAX_PIXELS)
+    bench = Bench(JobStore(redis_client(settings, PATIENCE_RETRIES), rules), served, settings, decoder.read, name)
     parents_store = JobStore(redis_client(settings), rules)
+    all_proven = mmap(-1, 1)  # shared by all children: what one has proven, the next need not prove before it works
     stopping = Stopping(app, parents_store, name, settings.STOP_GRACE_S)
 
     def explain(job_id: str) -> None:
@@ -54,8 +59,12 @@ def make_worker(settings: Settings) -> Celery:
 
     def open_networks(**_: Any) -> None:
         die_with_parent()
+        bench.traces = Traces.to(settings.TRACES_ENDPOINT, "contrafact-worker")
+        decoder.start()
         RemoteWatch(settings).start()
-        if served.prove_all():
+        proven = served.prove_one() if all_proven[0] else served.prove_all()
+        all_proven[0] = 1
+        if proven:
             readiness.announce()
         else:
             log.error("no classifier can be served from %s; this worker is not ready", settings.BUNDLES_DIR)
@@ -63,6 +72,7 @@ def make_worker(settings: Settings) -> Celery:
     app.task(explain, name=TASK, on_failure=on_failure, Request=_request_class(parents_store, name))
     worker_process_init.connect(open_networks, weak=False)
     worker_process_shutdown.connect(lambda **_: readiness.withdraw(), weak=False)
+    worker_process_shutdown.connect(lambda **_: bench.traces.flush(), weak=False)
     worker_shutting_down.connect(stopping.begin, weak=False)
     return app
 

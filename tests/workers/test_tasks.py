@@ -11,7 +11,8 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded, TimeLimitExceeded
 from redis import ConnectionError, Redis
 
 from models.errors import UndecodableImage
-from models.pixels import decode, encode_png
+from models.manifest import ImageSpec
+from models.pixels import PreparedImage, decode, encode_png, read
 from tests.toys import first_for, image, write_toys
 from tests.workers.examples import REPORT, a_job
 from workers import attempt as attempt_module
@@ -44,7 +45,7 @@ def served(settings: Settings) -> ServedNetworks:
 def work(store: JobStore, served: ServedNetworks, settings: Settings) -> Callable[[], None]:
     """Delivers the id of a waiting job."""
     store.create(a_job(), UPLOAD)
-    return lambda: attempt("job", Bench(store, served, settings))
+    return lambda: attempt("job", Bench(store, served, settings, read))
 
 
 def outcome(store: JobStore, job: str = "job") -> JobRecord:
@@ -114,7 +115,7 @@ def test_a_second_copy_of_the_message_does_nothing(work: Callable[[], None], sto
 def test_a_message_without_a_job_does_nothing(
     client: Redis, store: JobStore, served: ServedNetworks, settings: Settings
 ) -> None:
-    attempt("unknown", Bench(store, served, settings))
+    attempt("unknown", Bench(store, served, settings, read))
     assert client.keys("*") == []
 
 
@@ -161,7 +162,7 @@ def test_a_failure_ends_the_job_with_its_code(
     ("stop", "code"), [(SoftTimeLimitExceeded(), "deadline-exceeded"), (MemoryError(), "out-of-memory")]
 )
 def test_a_stop_that_a_library_wrapped_keeps_its_code(
-    work: Callable[[], None], store: JobStore, stop: Exception, code: str, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, served: ServedNetworks, settings: Settings, stop: Exception, code: str
 ) -> None:
     def wrap(*_: Any, **__: Any) -> Any:
         try:
@@ -169,8 +170,8 @@ def test_a_stop_that_a_library_wrapped_keeps_its_code(
         except Exception:
             raise UndecodableImage("the PNG cannot be decoded") from None
 
-    monkeypatch.setattr(attempt_module, "decode", wrap)
-    work()
+    store.create(a_job(), UPLOAD)
+    attempt("job", Bench(store, served, settings, wrap))
     error = outcome(store).error
     assert error is not None
     assert error.code == code
@@ -178,7 +179,7 @@ def test_a_stop_that_a_library_wrapped_keeps_its_code(
 
 def test_an_unreadable_upload_fails_its_job(store: JobStore, served: ServedNetworks, settings: Settings) -> None:
     store.create(a_job(), b"\x89PNG\r\n\x1a\n and no more")
-    attempt("job", Bench(store, served, settings))
+    attempt("job", Bench(store, served, settings, read))
     error = outcome(store).error
     assert error is not None
     assert error.code == "undecodable-image"
@@ -188,36 +189,36 @@ def test_an_unknown_classifier_fails_its_job(store: JobStore, served: ServedNetw
     job = a_job()
     request = job.request.model_copy(update={"classifier_id": "gone"})
     store.create(job.model_copy(update={"request": request}), UPLOAD)
-    attempt("job", Bench(store, served, settings))
+    attempt("job", Bench(store, served, settings, read))
     error = outcome(store).error
     assert error is not None
     assert error.code == "bundle-not-found"
 
 
 def test_a_replaced_attempt_stops_and_leaves_the_record_alone(
-    work: Callable[[], None], store: JobStore, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, served: ServedNetworks, settings: Settings
 ) -> None:
-    def replace_then_decode(upload: bytes, **options: Any) -> Any:
+    def replace_then_read(upload: bytes, spec: ImageSpec) -> PreparedImage:
         store.lose("job", "worker")
         store.start("job", "another worker")
-        return decode(upload, **options)
+        return read(upload, spec)
 
-    monkeypatch.setattr(attempt_module, "decode", replace_then_decode)
-    work()
+    store.create(a_job(), UPLOAD)
+    attempt("job", Bench(store, served, settings, replace_then_read))
     record = outcome(store)
     assert (record.status, record.attempts, record.error) == ("running", 2, None)
     assert store.finish("job", 2, REPORT, {"strip.png": b"strip"})
 
 
 def test_a_deleted_job_is_dropped_while_it_runs(
-    work: Callable[[], None], store: JobStore, client: Redis, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, served: ServedNetworks, settings: Settings, client: Redis
 ) -> None:
-    def delete_then_decode(upload: bytes, **options: Any) -> Any:
+    def delete_then_read(upload: bytes, spec: ImageSpec) -> PreparedImage:
         store.delete("job")
-        return decode(upload, **options)
+        return read(upload, spec)
 
-    monkeypatch.setattr(attempt_module, "decode", delete_then_decode)
-    work()
+    store.create(a_job(), UPLOAD)
+    attempt("job", Bench(store, served, settings, delete_then_read))
     assert outcomes_left(client) == []
     assert store.lease("job") is None
 

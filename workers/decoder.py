@@ -1,0 +1,209 @@
+"""The worker's side of the decoder: a process of its own turns uploads into pixels, for uploads are hostile.
+
+A worker never decodes by itself. It keeps one child (`decoder_child`) warm, sends it a file and gets back an image of
+exactly the size that the space wants, or a refusal. Whatever else the child does (crash, hang, take too much memory or
+time, answer nonsense) ends that image as undecodable and the child as well; the next image finds a new one. A child is
+also replaced after a number of images, so that whatever one of them left behind does not stay.
+"""
+
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from pydantic import ValidationError
+
+from models.errors import UndecodableImage
+from models.manifest import ImageSpec
+from models.pixels import PreparedImage
+from workers.decoder_frames import Pixels, Question, Refusal, receive, send
+
+log = logging.getLogger(__name__)
+
+IMAGES_PER_CHILD = 500
+DEADLINE_S = 45.0
+"""How long one image may take by the clock; what the processor spends on it is limited in the child."""
+PIPE_BYTES = 2**20
+_ROOT = Path(__file__).parents[1]
+
+
+class Decoder:
+    """Decodes behind walls. Not for several threads at once, as a worker is not.
+
+    Args:
+        max_bytes: The longest file.
+        max_pixels: The largest image, rows times columns.
+        deadline_s: How long one image may take.
+        images_per_child: When a child is replaced that has done nothing wrong.
+    """
+
+    def __init__(
+        self,
+        max_bytes: int,
+        max_pixels: int,
+        *,
+        deadline_s: float = DEADLINE_S,
+        images_per_child: int = IMAGES_PER_CHILD,
+    ) -> None:
+        self._max_bytes, self._max_pixels = max_bytes, max_pixels
+        self._deadline_s, self._images_per_child = deadline_s, images_per_child
+        self._child: _Child | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Begin to warm a child up, if there is none that lives; the first image waits for the rest."""
+        if self._child is None or not self._child.is_ours_and_alive():
+            self._child = _Child(self._max_bytes, self._max_pixels)
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    def read(self, upload: bytes, spec: ImageSpec) -> PreparedImage:
+        """Decode one image and bring it to the form its space wants: `models.pixels.read`, behind walls.
+
+        Args:
+            upload: The file's bytes.
+            spec: Channels, size and fit of the space.
+
+        Raises:
+            UndecodableImage: It cannot be decoded, or not within memory and time. The message quotes nothing of it.
+        """
+        for is_last in (False, True):
+            self.start()
+            assert self._child is not None
+            try:
+                return self._ask(self._child, upload, spec)
+            except _KilledFromOutside:
+                # The system was short of memory, or somebody ended the child: most likely not this image's fault.
+                if is_last:
+                    raise UndecodableImage("the decoder was ended twice while it read the image") from None
+        raise AssertionError
+
+    def _ask(self, child: "_Child", upload: bytes, spec: ImageSpec) -> PreparedImage:
+        is_well = False
+        try:
+            answer = child.ask(Question(spec=spec, max_pixels=self._max_pixels), upload, self._deadline_s)
+            is_well = child.asked < self._images_per_child
+            if isinstance(answer, Refusal):
+                is_well = is_well and not answer.is_exhausted
+                raise UndecodableImage(answer.detail)
+            return answer
+        except BaseException as fault:
+            is_well = is_well and isinstance(fault, UndecodableImage)
+            raise
+        finally:
+            if not is_well:
+                child.kill()
+                self._child = None
+                self.start()  # warm when the next image comes
+
+
+class _KilledFromOutside(Exception):
+    """The child was killed, and not by us."""
+
+
+class _Child:
+    """One process that decodes."""
+
+    def __init__(self, max_bytes: int, max_pixels: int) -> None:
+        self.asked = 0
+        self._owner, self._is_overdue = os.getpid(), False
+        # Nothing of the worker's environment, which may hold the broker's password. A session of its own, so that
+        # Ctrl-C in a terminal does not reach it: it dies with its parent.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "workers.decoder_child", str(max_bytes), str(max_pixels)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            env={"PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._questions, self._answers = self._process.stdin, self._process.stdout
+        if sys.platform == "linux":
+            with suppress(OSError):  # more at once, where the system has so much to give
+                fcntl.fcntl(self._questions, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+    def is_ours_and_alive(self) -> bool:
+        """Whether this very process started it (a fork has not), and it runs."""
+        return self._owner == os.getpid() and self._process.poll() is None
+
+    def ask(self, question: Question, upload: bytes, deadline_s: float) -> PreparedImage | Refusal:
+        """One image's answer.
+
+        Raises:
+            UndecodableImage: It died or answered nonsense, or too late.
+            _KilledFromOutside: It was killed, and not for its deadline.
+        """
+        self.asked += 1
+        longest = question.spec.channels * question.spec.size_px**2
+        watchdog = threading.Timer(deadline_s, self._end_overdue)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            send(self._questions.fileno(), question, upload)
+            head, body = receive(self._answers.fileno(), longest)
+            return _answer(head, body, question)
+        except (EOFError, OSError, ValueError) as fault:
+            raise self._explained(fault) from None
+        finally:
+            watchdog.cancel()
+
+    def kill(self) -> None:
+        """End it and take away its pipes; a fork leaves the process alone, which is its parent's."""
+        if self._owner == os.getpid():
+            self._process.kill()
+            self._process.wait()
+        self._questions.close()
+        self._answers.close()
+
+    def _end_overdue(self) -> None:
+        self._is_overdue = True
+        self._process.kill()
+
+    def _explained(self, fault: Exception) -> Exception:
+        """Why there was no proper answer. A child that hung up is waited for; one that did not is ended."""
+        if not isinstance(fault, EOFError | OSError):
+            self._process.kill()
+        status = self._process.wait()
+        log.warning("the decoder failed (%s, status %d) and is replaced", type(fault).__name__, status)
+        if self._is_overdue or status == -signal.SIGXCPU:
+            return UndecodableImage("decoding the image takes longer than one image may take")
+        if status == -signal.SIGKILL and isinstance(fault, EOFError | OSError):
+            return _KilledFromOutside()
+        return UndecodableImage("the image makes the decoder fail")
+
+
+def _answer(head: bytes, body: bytearray, question: Question) -> PreparedImage | Refusal:
+    """What the child has answered, checked against what it was asked.
+
+    Raises:
+        ValueError: It is neither an image as wanted nor a refusal.
+    """
+    spec = question.spec
+    try:
+        pixels = Pixels.model_validate_json(head)
+    except ValidationError:
+        return Refusal.model_validate_json(head)
+    if pixels.rows * pixels.columns > question.max_pixels:
+        raise ValueError("an image larger than asked for")
+    array = np.frombuffer(body, np.uint8).reshape(spec.channels, spec.size_px, spec.size_px)
+    return PreparedImage(array, pixels.kind, pixels.rows, pixels.columns)
