@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.errors import ModelsError
+from training import data_verbs
 from training.config import RunConfig, load_config
 from training.errors import TrainingError
 
@@ -30,6 +31,7 @@ Config = Annotated[Path, typer.Option("--config", help="TOML run config, e.g. tr
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of all run folders.")]
 Bundles = Annotated[Path, typer.Option("--bundles", help="Store to publish into.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the config and the data, say what would be done, stop.")]
+data_verbs.register(app)
 DEFAULT_RUNS = Path("runs")
 DEFAULT_BUNDLES = Path("models/bundles")
 

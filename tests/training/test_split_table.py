@@ -1,0 +1,51 @@
+"""A table of labels gets a split by patient, and is never overwritten."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from training.__main__ import app
+from training.errors import DataError, OutputExists
+from training.split_table import split_table
+
+
+def write(path: Path, columns: str = "file,label,patient") -> Path:
+    """Forty rows of twenty patients."""
+    path.write_text(columns + "\n" + "".join(f"{i}.png,{i // 2 % 2},p{i // 2}\n" for i in range(40)))
+    return path
+
+
+def test_all_images_of_a_patient_share_the_split_that_is_added(tmp_path: Path) -> None:
+    command = ["split-patients", str(write(tmp_path / "a.csv")), "--out", str(tmp_path / "b.csv"), "--seed", "3"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    with (tmp_path / "b.csv").open(newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert [row["file"] for row in rows] == [f"{i}.png" for i in range(40)]
+    assert len({(row["patient"], row["split"]) for row in rows}) == 20
+    assert "train      28 images  0: 14  1: 14" in result.output
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [("file,label,person", "no column patient"), ("file,split,patient", "no column label")],
+)
+def test_a_table_that_lacks_a_column_is_refused(tmp_path: Path, columns: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        split_table(write(tmp_path / "a.csv", columns), tmp_path / "b.csv")
+
+
+def test_a_split_that_is_there_is_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has a column file already"):
+        split_table(write(tmp_path / "a.csv"), tmp_path / "b.csv", split_column="file")
+    with pytest.raises(OutputExists):
+        split_table(write(tmp_path / "a.csv"), tmp_path / "a.csv")
+
+
+def test_a_row_without_a_patient_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv")
+    path.write_text(path.read_text().replace("p3\n", "\n"))
+    with pytest.raises(DataError, match="line 8 has no patient"):
+        split_table(path, tmp_path / "b.csv")

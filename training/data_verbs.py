@@ -1,0 +1,132 @@
+"""The verbs that make a data set of raw files, before a run begins: `python -m training prepare-oai` and the like.
+
+Each writes a folder with images.zip, labels.csv, preview.png and prepared.json, and goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from training.errors import DataError
+
+if TYPE_CHECKING:
+    from training.prepared import Options
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to make; it must not be there.")]
+MaxCorrupt = Annotated[int, typer.Option("--max-corrupt", help="Files that may be skipped, each named.", min=0)]
+Seed = Annotated[int, typer.Option("--seed", help="Of the split by patient.")]
+Shares = Annotated[str, typer.Option("--shares", help="Of train, val and test.")]
+DEFAULT_SHARES = "0.7,0.15,0.15"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verbs of this module to the command line."""
+    app.command("prepare-dicom")(prepare_dicom_command)
+    app.command("prepare-oai")(prepare_oai_command)
+    app.command("split-patients")(split_patients_command)
+
+
+def prepare_dicom_command(
+    folder: Annotated[Path, typer.Argument(help="Searched with all folders below it.")],
+    out: Out,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV: file, label; patient, split and more if it has them.")
+    ] = None,
+    label_tag: Annotated[
+        str | None, typer.Option(help="Instead: header element of the label, e.g. BodyPartExamined.")
+    ] = None,
+    patient_tag: Annotated[str, typer.Option(help="Header element that says whose image it is.")] = "PatientID",
+    frame: Annotated[
+        str | None, typer.Option(help="Of several: first, middle, last or a number. Else refused.")
+    ] = None,
+    max_side: Annotated[int, typer.Option(help="Longer side of the images that are written, in pixels.", min=8)] = 1024,
+    max_corrupt: MaxCorrupt = 0,
+    seed: Seed = 0,
+    shares: Shares = DEFAULT_SHARES,
+) -> None:
+    """Make a data set of DICOM files."""
+    from training.dicom import prepare_dicom
+
+    counts = prepare_dicom(
+        folder,
+        _options(out, max_corrupt, seed, shares),
+        labels=labels,
+        label_tag=label_tag,
+        patient_tag=patient_tag,
+        frame=frame,
+        max_side=max_side,
+        report=typer.echo,
+    )
+    _tell(out, counts)
+
+
+def prepare_oai_command(
+    folder: Annotated[Path, typer.Argument(help="The DICOM files of one visit, as they were handed out.")],
+    table: Annotated[Path, typer.Option(help="Central readings, e.g. kxr_sq_bu00.txt.")],
+    out: Out,
+    visit: Annotated[str, typer.Option(help="Two digits, as in V00XRKL.")] = "00",
+    projects: Annotated[str, typer.Option(help="Reading projects, the most trusted first.")] = "15,37,42",
+    series: Annotated[str, typer.Option(help="What the series description must contain.")] = "PA Fixed Flexion",
+    crop_mm: Annotated[float, typer.Option(help="Side of the square around the joint.", min=20)] = 120.0,
+    max_side: Annotated[int, typer.Option(help="Of the images that are written, in pixels.", min=8)] = 512,
+    max_corrupt: MaxCorrupt = 0,
+    seed: Seed = 0,
+    shares: Shares = DEFAULT_SHARES,
+) -> None:
+    """Make a data set of graded single knees from the Osteoarthritis Initiative's files."""
+    from training.oai import prepare_oai
+
+    counts = prepare_oai(
+        folder,
+        table,
+        _options(out, max_corrupt, seed, shares),
+        visit=visit,
+        projects=tuple(projects.split(",")),
+        series=series,
+        crop_mm=crop_mm,
+        max_side=max_side,
+        report=typer.echo,
+    )
+    _tell(out, counts)
+
+
+def split_patients_command(
+    labels: Annotated[Path, typer.Argument(help="A CSV with a row for every image.")],
+    out: Annotated[Path, typer.Option("--out", help="CSV to write; it must not be there.")],
+    patient_column: Annotated[str, typer.Option(help="Whom an image belongs to.")] = "patient",
+    label_column: Annotated[str, typer.Option(help="What is to be spread evenly.")] = "label",
+    split_column: Annotated[str, typer.Option(help="Column to add.")] = "split",
+    seed: Seed = 0,
+    shares: Shares = DEFAULT_SHARES,
+) -> None:
+    """Add a split by patient, stratified by label, to a CSV that has none."""
+    from training.split_table import split_table
+
+    columns = {"patient_column": patient_column, "label_column": label_column, "split_column": split_column}
+    _tell(out, split_table(labels, out, **columns, shares=read_shares(shares), seed=seed))
+
+
+def read_shares(text: str) -> dict[str, float]:
+    """`0.7,0.15,0.15` → the shares of train, val and test; DataError when it is no three numbers."""
+    try:
+        train, val, test = (float(part) for part in text.split(","))
+    except ValueError:
+        raise DataError(f"--shares must be three numbers like {DEFAULT_SHARES}, not {text!r}") from None
+    return {"train": train, "val": val, "test": test}
+
+
+def _options(out: Path, max_corrupt: int, seed: int, shares: str) -> Options:
+    from training.prepared import Options
+
+    return Options(out, max_corrupt, seed, read_shares(shares))
+
+
+def _tell(out: Path, counts: Mapping[str, Counter[str]]) -> None:
+    for split, labels in counts.items():
+        typer.echo(f"{split:5} {labels.total():7} images  " + "  ".join(f"{k}: {n}" for k, n in sorted(labels.items())))
+    typer.echo(f"wrote {out}")
