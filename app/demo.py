@@ -19,6 +19,8 @@ from models.store import Store
 
 FOLDER = Path("demo")
 SAMPLE = "sample.png"
+ALONE: dict[str, Any] = {"HOST": "127.0.0.1", "PORT": 0, "ALLOWED_HOSTS": "", "KEYS": "none", "OIDC_ISSUER": None}
+"""The demo asks nobody for a key, and so listens on this machine alone, whatever the settings say."""
 POLL_S = 0.05
 TIMEOUT_S = 120.0
 
@@ -33,7 +35,7 @@ def demo(settings: Settings, should_stop: Callable[[], bool]) -> None:
     _say("\nContrafact: how would this image have to change for the classifier to change its mind?\n")
     classifier, sample = find_sample(Store(settings.BUNDLES_DIR))
     with TemporaryDirectory(prefix="contrafact-") as folder:
-        private = settings.model_copy(update={"PORT": 0, "RUN_DIR": Path(folder) / "run"})
+        private = settings.model_copy(update={**ALONE, "RUN_DIR": Path(folder) / "run"})
         began = time.monotonic()
         with Stack(private, quiet=True, should_stop=should_stop) as stack:
             _say(f"  ready: {stack.url}, after {time.monotonic() - began:.1f} s")
@@ -113,7 +115,7 @@ def _upload(client: httpx2.Client, classifier: ClassifierManifest, sample: Path)
 def _finished(client: httpx2.Client, job: dict[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
     """The job once it has succeeded."""
     deadline = time.monotonic() + TIMEOUT_S
-    while job["status"] not in ("succeeded", "failed"):
+    while job["status"] in ("queued", "running"):
         if should_stop():
             raise StackStopped
         if time.monotonic() > deadline:

@@ -19,7 +19,8 @@ class ChildProcess:
     """One running process with all its descendants.
 
     It leads a session of its own, so that Ctrl-C in a terminal reaches the stack alone, which then ends its children in
-    order, and so that the whole group can be ended when its leader does not listen.
+    order, and so that the whole group can be ended when its leader does not listen. Its standard input stays open and
+    silent for as long as this process lives, and no longer: a leader that watches it learns even of our `kill -9`.
 
     Args:
         name: What to call it in messages.
@@ -36,7 +37,7 @@ class ChildProcess:
             self._process = subprocess.Popen(
                 command,
                 env=dict(environment),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=None if output is None else subprocess.STDOUT,
                 start_new_session=True,
@@ -72,6 +73,8 @@ class ChildProcess:
             # Not yet reaped, so the number of the group cannot belong to anybody else.
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
     def _has_ended(self) -> bool:
         """Whether the leader has ended, without reaping it."""

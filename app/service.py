@@ -12,6 +12,7 @@ from redis import Redis
 
 from app.audit import AuditLog
 from app.callers import Caller
+from app.figures import figures_of
 from app.identity import Identity
 from app.metrics import Metrics
 from app.problems import CLASSIFIER_NOT_FOUND, SPACE_NOT_FOUND, Problem
@@ -61,15 +62,16 @@ class Service:
     def of(cls, settings: Settings) -> Self:
         """The service that the settings describe."""
         broker = redis_client(settings, retries=0)
+        bundles, rules = Store(settings.BUNDLES_DIR), Rules.of(settings)
         return cls(
             settings=settings,
-            bundles=Store(settings.BUNDLES_DIR),
-            jobs=JobStore(redis_client(settings), Rules.of(settings)),
+            bundles=bundles,
+            jobs=JobStore(redis_client(settings), rules),
             celery=make_celery(settings),
             broker=broker,
             identity=Identity.of(settings, broker),
             rates=Rates(broker, settings.RATE),
-            metrics=Metrics(),
+            metrics=Metrics(figures_of(JobStore(broker, rules), broker, bundles)),
             traces=Traces.to(settings.TRACES_ENDPOINT, "contrafact-api"),
             audit=AuditLog(settings.AUDIT_FILE) if settings.AUDIT_FILE else None,
             webhooks=read_webhooks(settings.WEBHOOKS_FILE),

@@ -125,7 +125,8 @@ class Stack:
         log_file = self.settings.RUN_DIR / f"{module[-1]}.log" if self._quiet else None
         if log_file is not None:
             log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        environment = {**os.environ, **_environment(self.settings), "REDIS_URL": broker_url}
+        around = {name: value for name, value in os.environ.items() if name not in Settings.model_fields}
+        environment = {**around, **_environment(self.settings), "REDIS_URL": broker_url}
         self.children.append(ChildProcess(name, (sys.executable, "-m", *module, "--lifeline"), environment, log_file))
 
     def _wait_until_ready(self) -> None:

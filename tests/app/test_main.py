@@ -28,4 +28,4 @@ def test_an_address_that_others_can_reach_is_refused_in_words(
 def test_a_command_that_does_not_exist_is_refused_with_those_that_do(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["start"])
-    assert "serve | demo | api" in capsys.readouterr().err
+    assert "serve | demo | api | keys | audit" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""What the broker tells Prometheus on each scrape: queue, jobs, stages, workers, and what is served."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from redis import Redis
+
+from models.store import Store
+from workers import tallies
+from workers.broker import BROKER_ERRORS
+from workers.jobstore import JobStore
+from workers.layout import WAITING
+from workers.outbox import Outbox
+
+_BATCH_FROM = 10**14
+"""Places of batch jobs begin here; interactive ones stand before (`workers.admission.place`)."""
+
+
+def figures_of(jobs: JobStore, broker: Redis, bundles: Store) -> Callable[[], Iterable[Metric]]:
+    """Asks a broker and a store of bundles; with the broker away, says just that."""
+
+    def ask() -> list[Metric]:
+        try:
+            return [_up(1), *_queue(jobs, broker), *_jobs(jobs, broker), *_stages(broker), _served(bundles)]
+        except BROKER_ERRORS:
+            return [_up(0), _served(bundles)]
+
+    return ask
+
+
+def _up(value: int) -> Metric:
+    return GaugeMetricFamily("contrafact_broker_up", "Whether the broker answers", value)
+
+
+def _queue(jobs: JobStore, broker: Redis) -> Iterable[Metric]:
+    load = jobs.load()
+    waiting = GaugeMetricFamily("contrafact_jobs_waiting", "Jobs in the queue", labels=("priority",))
+    waiting.add_metric(("interactive",), int(broker.zcount(WAITING, "-inf", f"({_BATCH_FROM}")))
+    waiting.add_metric(("batch",), int(broker.zcount(WAITING, _BATCH_FROM, "+inf")))
+    yield waiting
+    yield GaugeMetricFamily("contrafact_queue_oldest_seconds", "How long the next job has waited", load.oldest_s)
+    yield GaugeMetricFamily("contrafact_jobs_running", "Jobs that are worked on", load.running)
+    yield GaugeMetricFamily("contrafact_workers_ready", "Workers that have replayed their golden pairs", load.workers)
+    yield GaugeMetricFamily("contrafact_service_seconds", "Mean service time of the last jobs", load.service_s)
+
+
+def _jobs(jobs: JobStore, broker: Redis) -> Iterable[Metric]:
+    ended = CounterMetricFamily("contrafact_jobs_ended", "Jobs that ended, by how", labels=("status",))
+    for status, count in jobs.ended().items():
+        ended.add_metric((status,), count)
+    yield ended
+    yield GaugeMetricFamily("contrafact_stored_bytes", "What uploads and results take", jobs.stored_bytes())
+    letters = Outbox(broker).waiting()
+    yield GaugeMetricFamily("contrafact_webhooks_waiting", "Ends of jobs that webhooks have not taken yet", letters)
+
+
+def _stages(broker: Redis) -> Iterable[Metric]:
+    attempts, stages = tallies.read(broker)
+    tried = CounterMetricFamily("contrafact_job_attempts", "Jobs that ended, by their attempts", labels=("attempts",))
+    for count, ended in sorted(attempts.items()):
+        tried.add_metric((str(count),), ended)
+    yield tried
+    seconds = HistogramMetricFamily("contrafact_stage_seconds", "Where jobs spent their time", labels=("stage",))
+    for stage, (bounds, count, total) in stages.items():
+        buckets = [*((str(bound), float(n)) for bound, n in bounds), ("+Inf", float(count))]
+        seconds.add_metric((stage,), buckets, sum_value=total)
+    yield seconds
+
+
+def _served(bundles: Store) -> Metric:
+    served = GaugeMetricFamily("contrafact_classifier_served", "Good versions in the store", labels=("id", "version"))
+    for id_, versions in bundles.classifiers().items():
+        for version in versions:
+            served.add_metric((id_, str(version)), 1)
+    return served
