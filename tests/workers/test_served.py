@@ -1,4 +1,4 @@
-"""A worker serves what answers as it was exported, names what does not, and holds few networks at a time."""
+"""A worker serves what answers as it was exported, names what does not, and holds networks within a budget."""
 
 import logging
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from models.bundle import write_bundle
 from models.errors import BundleDamaged, BundleNotFound
 from tests.toys import CLASSIFIER_BIAS, classifier_files, classifier_manifest, classifier_onnx, write_toys
-from workers.served import HELD_OPEN, ServedNetworks
+from workers.served import EXPANSION, ServedNetworks
 from workers.settings import Settings
 
 
@@ -51,12 +51,56 @@ def test_an_empty_store_serves_nothing(tmp_path: Path) -> None:
         served.open("toy", 1)
 
 
-def test_networks_are_opened_once_and_few_are_held(settings: Settings) -> None:
-    for version in range(2, HELD_OPEN + 2):
+def classifier_bytes(served: ServedNetworks) -> int:
+    """What one classifier takes, as the budget counts it, its space not counted."""
+    return EXPANSION * served.open("toy", 1).classifier.manifest.files["classifier.onnx"].bytes
+
+
+def test_networks_are_loaded_once_and_those_used_last_are_held_within_the_budget(settings: Settings) -> None:
+    for version in (2, 3):
         write_classifier(settings.BUNDLES_DIR, version)
-    served = ServedNetworks(settings)
+    one = classifier_bytes(ServedNetworks(settings))
+    space = EXPANSION * sum(
+        entry.bytes
+        for name, entry in ServedNetworks(settings).open("toy", 1).space.manifest.files.items()
+        if name in ("encoder.onnx", "generator.onnx")
+    )
+    served = ServedNetworks(settings.model_copy(update={"MODEL_MEMORY_BYTES": space + 2 * one + one // 2}))
     first = served.open("toy", 1)
+    served.open("toy", 2)
     assert served.open("toy", 1) is first
-    for version in range(2, HELD_OPEN + 2):
-        served.open("toy", version)
-    assert served.open("toy", 1) is not first
+    served.open("toy", 3)
+    assert served.held() == ["toy/1", "toy/3"]
+    assert served.open("toy", 1) is first
+
+
+def test_one_classifier_is_held_however_small_the_budget(settings: Settings) -> None:
+    write_classifier(settings.BUNDLES_DIR, 2)
+    served = ServedNetworks(settings.model_copy(update={"MODEL_MEMORY_BYTES": 1}))
+    for version in (1, 2, 1):
+        assert served.open("toy", version).classifier.manifest.version == version
+        assert served.held() == [f"toy/{version}"]
+
+
+def test_classifiers_of_one_space_share_its_networks(settings: Settings) -> None:
+    write_classifier(settings.BUNDLES_DIR, 2)
+    served = ServedNetworks(settings)
+    first, second = served.open("toy", 1), served.open("toy", 2)
+    assert first is not second
+    assert first._generator is second._generator
+    assert first._encoder is second._encoder
+
+
+def test_a_version_that_comes_while_the_worker_runs_is_served(settings: Settings) -> None:
+    served = ServedNetworks(settings)
+    served.prove_all()
+    write_classifier(settings.BUNDLES_DIR, 2)
+    assert served.open("toy", 2).classifier.manifest.version == 2
+
+
+def test_a_process_that_takes_another_s_place_proves_what_is_served_and_no_more(settings: Settings) -> None:
+    write_classifier(settings.BUNDLES_DIR, 2)
+    served = ServedNetworks(settings)
+    assert served.prove_one() == 1
+    assert served.held() == ["toy/2"]
+    assert ServedNetworks(Settings(BUNDLES_DIR=settings.BUNDLES_DIR / "empty")).prove_one() == 0
