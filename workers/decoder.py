@@ -6,14 +6,13 @@ time, answer nonsense) ends that image as undecodable and the child as well; the
 also replaced after a number of images, so that whatever one of them left behind does not stay.
 """
 
-import fcntl
 import logging
+import mmap
 import os
 import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -30,7 +29,6 @@ log = logging.getLogger(__name__)
 IMAGES_PER_CHILD = 500
 DEADLINE_S = 45.0
 """How long one image may take by the clock; what the processor spends on it is limited in the child."""
-PIPE_BYTES = 2**20
 _ROOT = Path(__file__).parents[1]
 
 
@@ -84,6 +82,8 @@ class Decoder:
         Raises:
             UndecodableImage: It cannot be decoded, or not within memory and time. The message quotes nothing of it.
         """
+        if len(upload) > self._max_bytes:
+            raise UndecodableImage(f"the file has more than the {self._max_bytes} bytes that are read")
         for is_last in (False, True):
             self.start()
             assert self._child is not None
@@ -98,7 +98,8 @@ class Decoder:
     def _ask(self, child: "_Child", upload: bytes, spec: ImageSpec) -> PreparedImage:
         is_well = False
         try:
-            answer = child.ask(Question(spec=spec, max_pixels=self._max_pixels), upload, self._deadline_s)
+            question = Question(upload_bytes=len(upload), spec=spec, max_pixels=self._max_pixels)
+            answer = child.ask(question, upload, self._deadline_s)
             is_well = child.asked < self._images_per_child
             if isinstance(answer, Refusal):
                 is_well = is_well and not answer.is_exhausted
@@ -124,13 +125,18 @@ class _Child:
     def __init__(self, max_bytes: int, max_pixels: int) -> None:
         self.asked = 0
         self._owner, self._is_overdue = os.getpid(), False
+        self._max_bytes = max_bytes
+        self._shared = os.memfd_create("upload")
+        os.ftruncate(self._shared, max_bytes)
+        self._upload = mmap.mmap(self._shared, max_bytes)
         # Nothing of the worker's environment, which may hold the broker's password. A session of its own, so that
         # Ctrl-C in a terminal does not reach it: it dies with its parent.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "workers.decoder_child", str(max_bytes), str(max_pixels)],
+            [sys.executable, "-P", "-m", "workers.decoder_child", *map(str, (self._shared, max_bytes, max_pixels))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            pass_fds=[self._shared],
             bufsize=0,
             env={"PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             start_new_session=True,
@@ -138,9 +144,6 @@ class _Child:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._questions, self._answers = self._process.stdin, self._process.stdout
-        if sys.platform == "linux":
-            with suppress(OSError):  # more at once, where the system has so much to give
-                fcntl.fcntl(self._questions, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def is_ours_and_alive(self) -> bool:
         """Whether this very process started it (a fork has not), and it runs."""
@@ -159,13 +162,15 @@ class _Child:
         watchdog.daemon = True
         watchdog.start()
         try:
-            send(self._questions.fileno(), question, upload)
+            self._upload[: len(upload)] = upload
+            send(self._questions.fileno(), question)
             head, body = receive(self._answers.fileno(), longest)
             return _answer(head, body, question)
         except (EOFError, OSError, ValueError) as fault:
             raise self._explained(fault) from None
         finally:
             watchdog.cancel()
+            self._upload[: len(upload)] = bytes(len(upload))  # nothing of a patient stays
 
     def kill(self) -> None:
         """End it and take away its pipes; a fork leaves the process alone, which is its parent's."""
@@ -174,6 +179,8 @@ class _Child:
             self._process.wait()
         self._questions.close()
         self._answers.close()
+        self._upload.close()
+        os.close(self._shared)
 
     def _end_overdue(self) -> None:
         self._is_overdue = True

@@ -5,6 +5,7 @@ decoding needs is loaded, and tried once, before the walls go up (`sandbox`): be
 that a library prints leaves this process.
 """
 
+import mmap
 import os
 import sys
 from io import BytesIO
@@ -18,19 +19,21 @@ BASE_BYTES, BYTES_PER_PIXEL = 256 * 2**20, 24
 """Address space for one image: of the largest, several copies at once, one of them with four bytes a pixel."""
 
 
-def main(max_bytes: int, max_pixels: int) -> None:
+def main(shared: int, max_bytes: int, max_pixels: int) -> None:
     """Answer questions until there are no more.
 
     Args:
+        shared: The descriptor of the memory in which uploads come.
         max_bytes: The longest file that is decoded.
         max_pixels: The largest image, rows times columns.
     """
     die_with_parent()
     sandbox.leave_the_network()
     answers = _keep_to_itself()
+    upload = mmap.mmap(shared, max_bytes, prot=mmap.PROT_READ)
     _try_every_format()
     sandbox.close_all_doors(BASE_BYTES + max_bytes + BYTES_PER_PIXEL * max_pixels)
-    while _answer(answers, max_bytes, max_pixels):
+    while _answer(upload, answers, max_pixels):
         pass
 
 
@@ -60,20 +63,21 @@ def _try_every_format() -> None:
         read(file.getvalue(), spec)
 
 
-def _answer(answers: int, max_bytes: int, max_pixels: int) -> bool:
+def _answer(uploads: mmap.mmap, answers: int, max_pixels: int) -> bool:
     """Answer one question; False when there are none any more, or this process should not go on."""
     from models.errors import UndecodableImage
     from models.pixels import read
     from workers.decoder_frames import Pixels, Question, Refusal, receive, send
 
     try:
-        head, upload = receive(0, max_bytes)
+        head, _ = receive(0, 0)
     except EOFError:
         return False
     sandbox.allow_cpu(CPU_S)
     question = Question.model_validate_json(head)
     try:
-        image = read(bytes(upload), question.spec, max_pixels=min(question.max_pixels, max_pixels))
+        upload = uploads[: question.upload_bytes]
+        image = read(upload, question.spec, max_pixels=min(question.max_pixels, max_pixels))
     except UndecodableImage as error:
         send(answers, Refusal(detail=str(error)))
         return True
@@ -86,4 +90,4 @@ def _answer(answers: int, max_bytes: int, max_pixels: int) -> bool:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:3]))
+    main(*map(int, sys.argv[1:4]))

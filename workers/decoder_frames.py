@@ -1,7 +1,8 @@
-"""What passes between a worker and its decoder, over two pipes: one question, one answer, each a head and a body.
+"""What passes between a worker and its decoder: one question, one answer.
 
-The head is a small JSON object, the body bytes: the upload on the way in, the pixels on the way out. The lengths of
-both go before them. Neither side believes a length: the reader says how long each may be.
+Uploads go in by memory that both share, for a pipe takes long for megabytes. Everything else goes over two pipes, as a
+head and a body: a small JSON object, and the pixels on the way out. The lengths of both go before them. Neither side
+believes a length: the reader says how long each may be.
 """
 
 import os
@@ -18,10 +19,11 @@ LONGEST_HEAD = 8192
 
 
 class Question(BaseModel):
-    """The form that the image is wanted in; the body is the file."""
+    """How many bytes of the shared memory are the file, and the form that the image is wanted in."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    upload_bytes: int
     spec: ImageSpec
     max_pixels: int
 

@@ -2,15 +2,13 @@
 
 They are meant for a process that decodes strangers' files (`decoder_child`) and whose own code may be turned against
 it by a fault in a codec: behind them it opens no file and no socket, starts no process, writes no file, gains no right
-and leaves no core. Every wall that needs no privilege is a must; the name spaces are put up where
-the kernel allows them to an ordinary user. On systems other than Linux only the limits on processor, files and cores
-are put up.
+and leaves no core. Every wall that needs no privilege is a must; the name spaces are put up where the kernel allows
+them to an ordinary user. Linux only.
 """
 
 import ctypes
 import os
 import resource
-import sys
 import time
 
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
@@ -23,8 +21,6 @@ def leave_the_network() -> bool:
     Returns:
         Whether the kernel allowed it. Where it does not, `close_all_doors` still leaves no socket to be opened.
     """
-    if sys.platform != "linux":
-        return False
     libc = ctypes.CDLL(None, use_errno=True)
     return bool(libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWIPC) == 0)
 
@@ -35,10 +31,9 @@ def close_all_doors(memory_bytes: int) -> None:
     Args:
         memory_bytes: The address space that may be taken on top of what is taken already.
     """
-    if sys.platform == "linux":
-        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-        _prctl(_PR_SET_DUMPABLE, 0)
-        _limit(resource.RLIMIT_AS, address_space() + memory_bytes)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(_PR_SET_DUMPABLE, 0)
+    _limit(resource.RLIMIT_AS, address_space() + memory_bytes)
     lowest_free = os.dup(0)
     os.close(lowest_free)
     _limit(resource.RLIMIT_CORE, 0)
