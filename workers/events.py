@@ -8,6 +8,7 @@
 An event says where the job stood; the record says where it stands. Streams are capped and expire with their job.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
@@ -84,9 +85,13 @@ async def read_async(
     return _parse(cast("Any", replies))
 
 
+_ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
+_LARGEST = 2**64 - 1
+
+
 def _start(after: str) -> str:
-    milliseconds, _, sequence = after.partition("-")
-    return after if milliseconds.isdecimal() and (not sequence or sequence.isdecimal()) and len(after) <= 40 else "0"
+    form = _ID.fullmatch(after)
+    return after if form and all(int(part or 0) <= _LARGEST for part in form.groups()) else "0"
 
 
 def _block(block_ms: int | None) -> int | None:

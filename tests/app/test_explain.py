@@ -8,7 +8,9 @@ from httpx2 import Response
 from kombu.exceptions import OperationalError
 from redis import Redis
 
+from app.main import create_app
 from app.service import Service
+from tests.app.conftest import client_of
 from tests.app.uploads import BAD_UPLOADS, GOOD_UPLOADS, BadUpload
 from workers.broker import published_jobs, queue_length
 from workers.jobstore import JobStore
@@ -175,6 +177,63 @@ def test_a_form_that_cannot_be_read_is_a_bad_request_and_no_news_for_the_log(
     answer = client.post("/explain", content=b"garbage", headers={"content-type": content_type})
     assert_problem(answer, 400, "body-unreadable")
     assert [record for record in caplog.records if record.levelname != "INFO"] == []
+
+
+# --- The same request again ------------------------------------------------------------------------------------------
+
+
+def post_once(client: TestClient, key: str, image: bytes = PNG, **fields: str) -> Response:
+    """Ask with an Idempotency-Key."""
+    form = {"classifier_id": "toy", **fields}
+    return client.post("/explain", data=form, files={"image": image}, headers={"Idempotency-Key": key})
+
+
+def test_the_same_request_again_is_the_same_job(client: TestClient, broker: Redis) -> None:
+    first, again = post_once(client, "one", frames="5"), post_once(client, "one", frames="5")
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json()["id"] == first.json()["id"]
+    assert ("idempotency-replayed" in first.headers, again.headers["idempotency-replayed"]) == (False, "true")
+    assert queue_length(broker) == 1
+    assert post_once(client, "two", frames="5").json()["id"] != first.json()["id"]
+
+
+def test_the_same_key_for_another_payload_is_refused(client: TestClient) -> None:
+    post_once(client, "one")
+    for other in (post_once(client, "one", GOOD_UPLOADS["JPEG"]), post_once(client, "one", frames="5")):
+        assert_problem(other, 422, "idempotency-key-reused")
+
+
+def test_a_key_without_end_is_refused(client: TestClient) -> None:
+    assert fields_at_fault(post_once(client, "x" * 256)) == {"idempotency-key"}
+
+
+# --- When there is no room -------------------------------------------------------------------------------------------
+
+
+def limited(service: Service, **limits: int) -> TestClient:
+    """A client of the same service with other bounds."""
+    settings = service.settings.model_copy(update=limits)
+    return client_of(create_app(settings))
+
+
+def test_a_full_queue_says_when_to_come_back(service: Service) -> None:
+    client = limited(service, MAX_WAITING=2)
+    assert [post(client).status_code for _ in range(2)] == [202, 202]
+    answer = post(client)
+    assert_problem(answer, 429, "queue-full")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_a_full_store_takes_nothing_more(service: Service) -> None:
+    answer = post(limited(service, MAX_STORED_BYTES=10))
+    assert_problem(answer, 503, "store-full")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_the_time_to_wait_grows_with_the_queue(client: TestClient) -> None:
+    waits = [int(post(client).headers["retry-after"]) for _ in range(4)]
+    assert waits == sorted(waits)
+    assert waits[3] >= waits[0] + 3  # nothing is measured yet: two seconds each
 
 
 # --- When something else is away -----------------------------------------------------------------------------------

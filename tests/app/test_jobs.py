@@ -148,6 +148,87 @@ def test_a_frame_has_a_number(client: TestClient, service: Service) -> None:
     assert_problem(client.get(path), 422, "invalid-request", path)
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_the_client_has_is_not_sent_again(client: TestClient, service: Service, part: str) -> None:
+    path = f"/jobs/{succeeded(client, service)}/{part}"
+    etag = client.get(path).headers["etag"]
+    assert client.get(path, headers={"If-None-Match": etag}).status_code == 304
+    assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+@pytest.mark.parametrize("part", ["animation.webp", "heatmaps/strip.png", "heatmaps/nothing.png"])
+def test_what_was_not_made_is_not_found(client: TestClient, service: Service, part: str) -> None:
+    path = f"/jobs/{succeeded(client, service)}/{part}"
+    assert_problem(client.get(path), 404, "part-not-found", path)
+
+
+# --- Its end -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stand", ["queued", "running"])
+def test_an_unfinished_job_is_canceled(client: TestClient, service: Service, stand: str) -> None:
+    job_id = queued(client) if stand == "queued" else running(client, service)[0]
+    answer = client.post(f"/jobs/{job_id}/cancel")
+    assert (answer.status_code, answer.json()["status"]) == (202, "canceled")
+    assert service.jobs.input_bytes(job_id) is None
+    path = f"/jobs/{job_id}/strip.png"
+    assert_problem(client.get(path), 409, "job-canceled", path)
+
+
+def test_a_job_that_is_over_is_not_canceled(client: TestClient, service: Service) -> None:
+    for job_id, status in ((succeeded(client, service), "succeeded"), (failed(client, service), "failed")):
+        answer = client.post(f"/jobs/{job_id}/cancel")
+        assert (answer.status_code, answer.json()["status"]) == (200, status)
+
+
+def test_an_erased_job_leaves_nothing(client: TestClient, service: Service) -> None:
+    for job_id in (queued(client), running(client, service)[0], succeeded(client, service)):
+        answer = client.delete(f"/jobs/{job_id}")
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert_problem(client.get(f"/jobs/{job_id}"), 404, "job-not-found", f"/jobs/{job_id}")
+        assert client.delete(f"/jobs/{job_id}").status_code == 404
+        assert service.broker.keys(f"contrafact:job:{job_id}*") == []
+
+
+def test_an_expired_job_is_gone(client: TestClient, service: Service) -> None:
+    job_id = succeeded(client, service)
+    service.broker.delete(f"contrafact:job:{job_id}", f"contrafact:job:{job_id}:result")
+    for part in ("", "/strip.png", "/report.json", "/frames/0.png", "/events"):
+        assert_problem(client.get(f"/jobs/{job_id}{part}"), 410, "job-expired", f"/jobs/{job_id}{part}")
+    assert client.post(f"/jobs/{job_id}/cancel").status_code == 410
+
+
+# --- All of them ---------------------------------------------------------------------------------------------------
+
+
+def test_jobs_are_listed_newest_first_page_by_page(client: TestClient) -> None:
+    made = [queued(client) for _ in range(5)]
+    seen, address = [], "/jobs?limit=2"
+    while address:
+        page = client.get(address).json()
+        seen += [job["id"] for job in page["jobs"]]
+        address = page["next"]
+    assert seen == made[::-1]
+
+
+def test_jobs_are_listed_by_how_they_stand_and_what_they_are_about(client: TestClient, service: Service) -> None:
+    waits, done = queued(client), succeeded(client, service)
+    (job,) = client.get("/jobs", params={"status": "succeeded"}).json()["jobs"]
+    assert job["id"] == done
+    assert "report" not in job
+    (job,) = client.get("/jobs", params={"status": "queued", "classifier_id": "toy"}).json()["jobs"]
+    assert job["id"] == waits
+    assert client.get("/jobs", params={"classifier_id": "other"}).json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("cursor", "nonsense"), ("limit", "0"), ("limit", "201"), ("status", "lost"), ("cursor", "é")]
+)
+def test_a_question_that_makes_no_sense_is_named(client: TestClient, name: str, value: str) -> None:
+    problem = assert_problem(client.get("/jobs", params={name: value}), 422, "invalid-request", "/jobs")
+    assert [error["field"] for error in problem["errors"]] == [name]
+
+
 # --- Strangers -----------------------------------------------------------------------------------------------------
 
 
