@@ -128,11 +128,11 @@ def export_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
 
 @app.command("fit-direction")
 def fit_direction_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
-    """Ask f about generated images, fit the surrogate, and choose the walk on val."""
-    from training.fit_direction import fit_direction
+    """Ask f about generated images, fit the surrogates, and choose surrogate and walk on val."""
+    from training.fit_direction import direction_notes, fit_direction
 
-    for name, value in fit_direction(*_open(config, runs)).items():
-        typer.echo(f"{name:30} {value if isinstance(value, str) else format(value, '.4g')}")
+    for line in direction_notes(fit_direction(*_open(config, runs))):
+        typer.echo(line)
 
 
 @app.command("evaluate")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
-from models.bundle import write_bundle
-from models.manifest import ClassifierManifest, Metric, Provenance, SpaceManifest, SpaceRef, Target, Walk
+from models.aim import read
+from models.bundle import Bundle, write_bundle
+from models.manifest import Aim, ClassifierManifest, Metric, Provenance, SpaceManifest, SpaceRef
 from models.pixels import encode_png, to_float, to_uint8
-from models.traversal import logit
+from models.traversal import Direction, load_directions, logit
 from training.config import RunConfig
 from training.data import image_spec
 from training.device import describe_device
@@ -33,16 +34,6 @@ SPACE_STEPS = ("gan", "encoder")
 Metrics = dict[str, Metric]
 
 
-@dataclass(frozen=True)
-class Direction:
-    """One named direction as a bundle stores it: α [D], β, step [D], and which walk the step is."""
-
-    alpha: np.ndarray
-    beta: float
-    step: np.ndarray
-    walk: Walk
-
-
 def open_networks(run: RunFolder) -> dict[str, Network]:
     """The exported networks of a run as functions; StepMissing before `export`."""
     names = ("mapping", "generator", "encoder", "classifier")
@@ -55,9 +46,8 @@ def draw_latents(mapping: Network, n: int, latent_size: int, seed: int) -> np.nd
 
 
 def ask_classifier(networks: dict[str, Network], config: RunConfig, w: np.ndarray) -> np.ndarray:
-    """f's probability of the target on the delivered pixels of G(w): w [N, D] → float64 [N]."""
-    answers = networks["classifier"](to_float(to_uint8(networks["generator"](w))))
-    return answers[:, list(config.classifier.target_classes)].sum(axis=1, dtype=np.float64)
+    """What the main direction is about, read from f on the delivered pixels of G(w): w [N, D] → float64 [N]."""
+    return read(config.classifier.aim, networks["classifier"](to_float(to_uint8(networks["generator"](w)))))
 
 
 def npz(**arrays: np.ndarray) -> bytes:
@@ -104,35 +94,61 @@ def write_classifier(
     root: Path,
     config: RunConfig,
     run: RunFolder,
-    directions: dict[str, Direction],
+    directions: Mapping[str, Direction],
+    aims: Mapping[str, Aim],
     metrics: Metrics,
     extra: dict[str, bytes],
 ) -> Path:
-    """Writes the run's classifier with its directions below a bundle root; arguments as in `write_space`."""
+    """Writes the run's classifier with its directions below a bundle root.
+
+    Args:
+        root, config, run, metrics, extra: as in `write_space`.
+        directions: by name, `main` first.
+        aims: of the directions that are not about the classifier's own target.
+    """
     networks, c = open_networks(run), config.classifier
     w = draw_latents(networks["mapping"], GOLDEN_PAIRS, config.gan.latent_size, GOLDEN_SEED)
-    images = to_uint8(networks["generator"](w))
-    golden = npz(images=images, probabilities=networks["classifier"](to_float(images)))
-    arrays = {}
-    for name, d in directions.items():
-        arrays |= {f"{name}.alpha": d.alpha, f"{name}.beta": np.float64(d.beta), f"{name}.step": d.step}
     manifest = ClassifierManifest(
         id=c.id,
         version=config.version,
         title=c.title,
         space=SpaceRef(id=config.space.id, version=config.version),
         classes=config.data.classes,
-        target=Target(name=c.target, classes=c.target_classes),
+        target=c.aim.target,
         threshold=c.threshold,
         directions=tuple(directions),
         walk={name: d.walk for name, d in directions.items()},
+        aims=dict(aims),
         golden_tolerance=GOLDEN_TOLERANCE_CLASSIFIER,
         metrics=metrics,
         provenance=provenance(config, run),
     )
-    network = run.need("onnx", "classifier.onnx", verb="export")
-    files = {"classifier.onnx": network, "direction.npz": npz(**arrays), "golden.npz": golden, **extra}
-    return write_bundle(root, manifest, files)
+    files: dict[str, bytes | Path] = {
+        "classifier.onnx": run.need("onnx", "classifier.onnx", verb="export"),
+        "direction.npz": direction_file(directions),
+        "golden.npz": golden_answers(to_uint8(networks["generator"](w)), networks["classifier"]),
+    }
+    return write_bundle(root, manifest, {**files, **extra})
+
+
+def direction_file(directions: Mapping[str, Direction]) -> bytes:
+    """direction.npz: α, β and the step of every direction."""
+    arrays = {}
+    for name, d in directions.items():
+        arrays |= {f"{name}.alpha": d.alpha, f"{name}.beta": np.float64(d.beta), f"{name}.step": d.step}
+    return npz(**arrays)
+
+
+def golden_answers(images: np.ndarray, f: Network) -> bytes:
+    """golden.npz of a classifier: delivered images, uint8 [N, C, S, S], and what f says about them."""
+    return npz(images=images, probabilities=f(to_float(images)).astype(np.float32))
+
+
+def stored_directions(classifier: Bundle[ClassifierManifest]) -> dict[str, Direction]:
+    """The directions of a bundle as they were written, `main` first."""
+    manifest = classifier.manifest
+    stored = load_directions(classifier.arrays("direction.npz"), manifest.walk)
+    return {name: stored[name] for name in manifest.directions}
 
 
 def provenance(config: RunConfig, run: RunFolder) -> Provenance:

@@ -1,63 +1,58 @@
-"""Fits the direction of a classifier: asks f about fresh images, fits the surrogate, tries the walks on val."""
+"""Fits the directions of a run's own classifier, and puts the run's two candidate bundles together."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from models.manifest import Walk
-from training.bundles import Direction, ask_classifier, clear_store, draw_latents, npz, open_networks
+from models.manifest import Aim
+from models.traversal import Direction, Latent
+from training.bundles import clear_store, npz, open_networks
 from training.bundles import write_classifier as write_classifier_bundle
 from training.bundles import write_space as write_space_bundle
 from training.config import RunConfig
-from training.direction import Surrogate, cosine, fit_surrogate, score_surrogate, walk_step
-from training.evaluate import Outcome, explain_all, flip_rate_within, open_model
+from training.direction_search import search
+from training.further_directions import Labelled
 from training.latents import latent_arrays
 from training.onnx_networks import Network
 from training.prepare import load_split
-from training.runfolder import RunFolder, progress, write_atomically
-
-FIT_SEED, CHECK_SEED = 1, 2
-CHECK_SAMPLES = 2000
-BUDGETS = 20  # proximities at which the walks' flip rates are compared
-BATCH = 64
+from training.questions import Space
+from training.runfolder import RunFolder, write_atomically
 
 
-def fit_direction(config: RunConfig, run: RunFolder) -> dict[str, float | str]:
-    """Leaves `direction/{latent,direction}.npz`, `direction/choice.json` and the run's two candidate bundles.
+def fit_direction(config: RunConfig, run: RunFolder) -> dict[str, Any]:
+    """Leaves `direction/latent.npz`, `direction/choice.json` and the run's two candidate bundles.
 
     Returns:
-        The chosen walk, and how each did on val.
+        What was chosen, and every figure that the choice rests on.
 
     Raises:
         StepMissing: the networks have not been exported yet.
-        DataError: f answers all generated images alike.
+        DataError: f answers all generated images alike, or a label column cannot be used.
+        ConfigError: the config asks for a direction that these classes or columns cannot have.
     """
     networks = open_networks(run)
-    covariance = describe_latents(config, run, networks["mapping"])
-    w, p = answers(config, networks, config.direction.samples, FIT_SEED, "asking f")
-    surrogate = fit_surrogate(w, p, config.classifier.threshold, config.seed)
-    half = fit_surrogate(w[: len(w) // 2], p[: len(p) // 2], config.classifier.threshold, config.seed)
-    auc, r2 = score_surrogate(
-        surrogate, *answers(config, networks, CHECK_SAMPLES, CHECK_SEED, "checking f̃"), config.classifier.threshold
+    space = describe_space(config, run, networks)
+    labelled = None
+    if config.direction.nuisances:
+        train = load_split(run, "train")
+        labelled = Labelled(train.images, train.extras)
+    found = search(
+        space,
+        networks["classifier"],
+        config.data.classes,
+        config.classifier.aim,
+        config.direction,
+        load_split(run, "val").images,
+        labelled,
+        config.seed,
     )
-    choice: dict[str, float | str] = {
-        "samples": len(w),
-        "positive_share": float((p >= config.classifier.threshold).mean()),
-        "surrogate_auc": auc,
-        "surrogate_r2": r2,
-        "cosine_with_half_the_samples": cosine(surrogate.alpha, half.alpha, covariance),
-    }
-    walks = {walk_name(b): walk_step(surrogate.alpha, covariance, b) for b in config.direction.blends}
-    scores = try_walks(config, run, surrogate, walks)
-    best = max(scores, key=lambda name: scores[name])
-    choice |= {f"score_{name}": score for name, score in scores.items()} | {"walk": best}
-    write_candidates(config, run, {"main": Direction(surrogate.alpha, surrogate.beta, walks[best], kind_of(best))})
-    write_atomically(run.file("direction", "choice.json"), json.dumps(choice, indent=1).encode())
-    run.log("direction", **choice)
-    return choice
+    write_candidates(config, run, found.directions, found.aims)
+    write_atomically(run.file("direction", "choice.json"), json.dumps(found.choice, indent=1).encode())
+    run.log("direction", surrogate=found.choice["surrogate"], walk=found.choice["walk"])
+    return found.choice
 
 
 def candidates(run: RunFolder) -> Path:
@@ -65,70 +60,65 @@ def candidates(run: RunFolder) -> Path:
     return run.path / "candidates"
 
 
-def walk_name(blend: float) -> str:
-    """A walk's name in the trial bundle: paper, natural, or blend with its share."""
-    return {0.0: "paper", 1.0: "natural"}.get(blend, f"blend-{round(blend * 100)}")
-
-
-def kind_of(name: str) -> Walk:
-    """The manifest's word for a walk."""
-    return "paper" if name == "paper" else "natural" if name == "natural" else "blend"
-
-
-def describe_latents(config: RunConfig, run: RunFolder, mapping: Network) -> np.ndarray:
-    """Writes latent.npz, where w lies; returns Σ, float64 [D, D]."""
-    arrays, covariance = latent_arrays(mapping, config.gan.latent_size)
+def describe_space(config: RunConfig, run: RunFolder, networks: dict[str, Network]) -> Space:
+    """Writes latent.npz, and returns the space that the run has made."""
+    arrays, covariance = latent_arrays(networks["mapping"], config.gan.latent_size)
     write_atomically(run.file("direction", "latent.npz"), npz(**arrays))
-    return covariance
+    return Space(
+        networks["mapping"],
+        networks["generator"],
+        networks["encoder"],
+        arrays["mean"].astype("float64"),
+        covariance,
+        Latent.from_npz(arrays),
+    )
 
 
-def answers(
-    config: RunConfig, networks: dict[str, Network], n: int, seed: int, title: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """n fresh w and f's probability on each G(w): float32 [n, D], float64 [n]."""
-    w = draw_latents(networks["mapping"], n, config.gan.latent_size, seed)
-    found = []
-    with progress(title, n) as advance:
-        for start in range(0, n, BATCH):
-            found.append(ask_classifier(networks, config, w[start : start + BATCH]))
-            advance(len(found[-1]))
-    return w, np.concatenate(found)
-
-
-def try_walks(
-    config: RunConfig, run: RunFolder, surrogate: Surrogate, walks: dict[str, np.ndarray]
-) -> dict[str, float]:
-    """Explains val images along every walk; scores each by its flip rate at equal proximity."""
-    trial = {
-        name: Direction(surrogate.alpha, surrogate.beta, step, kind_of(name))
-        for name, step in {"main": next(iter(walks.values())), **walks}.items()
-    }
-    write_candidates(config, run, trial)
-    model = open_model(candidates(run), config.classifier.id, config.version)
-    images = load_split(run, "val").images[: config.direction.val_images]
-    outcomes = {name: explain_all(model, images, name, f"val, {name} walk") for name in walks}
-    for name, found in outcomes.items():
-        run.log("walk", walk=name, flip_rate=flip_rate_within(found, 1.0), **_proximity(found))
-    return equal_proximity_scores(outcomes)
-
-
-def _proximity(found: list[Outcome]) -> dict[str, float]:
-    flipped = [o for o in found if o.flipped]
-    return {"changed": float(np.mean([o.changed for o in flipped])) if flipped else float("nan")}
-
-
-def equal_proximity_scores(outcomes: dict[str, list[Outcome]]) -> dict[str, float]:
-    """Mean flip rate over equal budgets of change, from the least to the most that any walk's flips needed: 0 to 1."""
-    changes = [o.changed for found in outcomes.values() for o in found if o.flipped]
-    budgets = np.quantile(changes, np.linspace(0, 1, BUDGETS)) if changes else np.ones(1)
-    return {
-        name: float(np.mean([flip_rate_within(found, budget) for budget in budgets]))
-        for name, found in outcomes.items()
-    }
-
-
-def write_candidates(config: RunConfig, run: RunFolder, directions: dict[str, Direction]) -> None:
+def write_candidates(
+    config: RunConfig, run: RunFolder, directions: Mapping[str, Direction], aims: Mapping[str, Aim]
+) -> None:
     """Writes both bundles into the run's own store, without figures: they have not been measured yet."""
     clear_store(candidates(run))
     write_space_bundle(candidates(run), config, run, {}, {})
-    write_classifier_bundle(candidates(run), config, run, directions, {}, {})
+    write_classifier_bundle(candidates(run), config, run, directions, aims, {}, {})
+
+
+def direction_notes(choice: Mapping[str, Any]) -> list[str]:
+    """What was chosen and why, in sentences for report and card."""
+    kind, walk, last = choice["surrogate"], choice["walk"], choice["curve"][-1]
+    chosen = choice["walks"][f"{kind}/{walk}"]
+    tried = ", ".join(f"{name} {figures['score']:.3f}" for name, figures in choice["walks"].items())
+    fits = "; ".join(
+        f"{name} AUC {_number(figures['auc'])}, R² {figures['r2']:.3f}, λ scaled by {figures['slope']:.2f}"
+        for name, figures in choice["surrogates"].items()
+    )
+    turned = "" if "cosine" not in last else f" Half of them gave a direction with a cosine of {last['cosine']:.3f}"
+    settled = turned and (", which counts as settled." if choice["settled"] else ", which does not count as settled.")
+    notes = [
+        f"Shipped is the {walk} walk of the {kind} surrogate: of those that flip as many of {choice['val_images']} val "
+        f"images as any, the one that flips most at equal change ({tried}). On val it flips {chosen['flip_rate']:.0%}.",
+        f"Both surrogates on fresh generated images, calibrated to logits of the classifier: {fits}.",
+        f"The surrogate was fitted on {choice['samples']:,} generated images, {choice['positive_share']:.0%} of them "
+        f"positive.{turned}{settled} The classifier was asked about {choice['images_asked']:,} images in all.",
+    ]
+    notes += [_nuisance_note(name, figures) for name, figures in choice.get("nuisances", {}).items()]
+    if out := choice.get("projected_out"):
+        before, after = out["before"]["flip_rate"], out["after"]["flip_rate"]
+        notes.append(
+            f"With {' and '.join(out['columns'])} projected out (direction {out['direction']}), the flip rate on val "
+            f"goes from {before:.2f} to {after:.2f}."
+        )
+    return notes
+
+
+def _nuisance_note(name: str, figures: Mapping[str, float]) -> str:
+    measure = "AUC" if "auc" in figures else "R²"
+    score = figures["auc"] if "auc" in figures else figures["r2"]
+    return (
+        f"The direction as first fitted and that of the label column {name} (readable from the latents with {measure} "
+        f"{score:.2f}) have a cosine of {figures['cosine_with_main']:.2f}."
+    )
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"

@@ -9,11 +9,11 @@ from typing import Any
 from models.bundle import Bundle
 from models.manifest import Manifest, Metric
 from models.store import Store
-from training.bundles import Direction, Metrics
+from training.bundles import Metrics, stored_directions
 from training.bundles import write_classifier as write_classifier_bundle
 from training.bundles import write_space as write_space_bundle
 from training.config import RunConfig
-from training.fit_direction import candidates
+from training.fit_direction import candidates, direction_notes
 from training.runfolder import RunFolder, write_atomically
 
 MEANINGS = {
@@ -62,21 +62,13 @@ def publish(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
             config,
             run,
             stored_directions(classifier),
+            classifier.manifest.aims,
             figures["classifier"],
             documents(config, classifier, figures["classifier"], measured),
         ),
     )
     run.log("publish", space=str(config.space.id), classifier=str(config.classifier.id))
     return written
-
-
-def stored_directions(classifier: Bundle[Manifest]) -> dict[str, Direction]:
-    """The directions of a bundle, as they were written."""
-    arrays, manifest = classifier.arrays("direction.npz"), classifier.manifest
-    return {
-        name: Direction(arrays[f"{name}.alpha"], float(arrays[f"{name}.beta"]), arrays[f"{name}.step"], walk)
-        for name, walk in manifest.walk.items()
-    }
 
 
 def documents(
@@ -143,12 +135,8 @@ def measured_notes(config: RunConfig, run: RunFolder) -> list[str]:
     """Facts of the run that a reader of its figures needs, in sentences."""
     drift = json.loads(run.need("onnx", "drift.json", verb="export").read_text())
     choice = json.loads(run.need("direction", "choice.json", verb="fit-direction").read_text())
-    cosine = choice["cosine_with_half_the_samples"]
-    walks = ", ".join(f"{k.removeprefix('score_')} {v:.3f}" for k, v in choice.items() if k.startswith("score_"))
     notes = [
-        f"The {choice['walk']} walk is shipped: best of those tried on val by flip rate at equal change ({walks}).",
-        f"The surrogate was fitted on {choice['samples']:,} generated images, {choice['positive_share']:.0%} of them "
-        f"positive; its direction and that from half of them have a cosine of {cosine:.3f}.",
+        *direction_notes(choice),
         "Weights are stored in 8 bits, those of the classifier in 10. Against float32, the classifier's answer on val "
         f"images drifts by {drift['classifier_mean']:.4f} on average and {drift['classifier_max']:.4f} at most, the "
         f"generator's pixels by {drift['generator_mean']:.4f} of the range and the encoder's w by "
