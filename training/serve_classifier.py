@@ -193,7 +193,7 @@ def read_request(body: bytes, json_length: str | None, model: ServedModel) -> tu
     Raises:
         BadRequest: with what is wrong.
     """
-    split = int(json_length) if json_length is not None and json_length.isdecimal() else len(body)
+    split = int(json_length) if json_length and json_length.isdecimal() and len(json_length) < 12 else len(body)
     try:
         asked = json.loads(body[:split])
         (tensor,) = asked["inputs"]

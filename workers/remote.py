@@ -114,7 +114,7 @@ class RemoteClassifier:
         content, headers = self._request(batch)
         answer = self._send("POST", f"{self._path}/infer", content, headers)
         length = answer.headers.get(BINARY_HEADER)
-        split = int(length) if length is not None and length.isdecimal() else len(answer.body)
+        split = int(length) if length and length.isdecimal() and len(length) < 12 else len(answer.body)
         described = _object(answer.body[:split])
         version = described.get("model_version")
         if isinstance(version, str) and version:
