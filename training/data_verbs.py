@@ -28,6 +28,8 @@ def register(app: typer.Typer) -> None:
     """Adds the verbs of this module to the command line."""
     app.command("prepare-dicom")(prepare_dicom_command)
     app.command("prepare-oai")(prepare_oai_command)
+    app.command("prepare-slides")(prepare_slides_command)
+    app.command("prepare-camelyon16")(prepare_camelyon16_command)
     app.command("split-patients")(split_patients_command)
 
 
@@ -95,6 +97,63 @@ def prepare_oai_command(
     _tell(out, counts)
 
 
+TilePx = Annotated[int, typer.Option(help="Side of a tile as it is written.", min=8)]
+Mpp = Annotated[float, typer.Option(help="Microns per pixel of a written tile.", min=0.05)]
+Level = Annotated[int | None, typer.Option(help="Instead: a level of the slides' pyramid, 0 the finest.", min=0)]
+TissueShare = Annotated[float, typer.Option(help="Of a tile that must be tissue.", min=0, max=1)]
+PerSlide = Annotated[int, typer.Option(help="Most tiles of one label from one slide.", min=1)]
+
+
+def prepare_slides_command(
+    folder: Annotated[Path, typer.Argument(help="Slides; searched with all folders below it.")],
+    out: Out,
+    annotations: Annotated[Path | None, typer.Option(help="Folder of ASAP files, named as the slides.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="CSV: slide; patient, split, label if it has them.")] = None,
+    tumour_groups: Annotated[str, typer.Option(help="Groups of outlines around tumour.")] = "Tumor,_0,_1",
+    excluded_groups: Annotated[str, typer.Option(help="Groups of outlines that cut out of them.")] = "Exclusion,_2",
+    tile_px: TilePx = 128,
+    mpp: Mpp = 0.97,
+    level: Level = None,
+    tissue_share: TissueShare = 0.5,
+    per_slide: PerSlide = 500,
+    max_corrupt: MaxCorrupt = 0,
+    seed: Seed = 0,
+    shares: Shares = DEFAULT_SHARES,
+) -> None:
+    """Make a data set of tiles from whole slides."""
+    from training.slides import Tiling, prepare_slides
+
+    tumour, excluded = tuple(tumour_groups.split(",")), tuple(excluded_groups.split(","))
+    tiling = Tiling(tile_px, mpp, level, tissue_share, per_slide, tumour, excluded, seed)
+    options = _options(out, max_corrupt, seed, shares)
+    counts = prepare_slides(folder, options, tiling, annotations=annotations, labels=labels, report=typer.echo)
+    _tell(out, counts)
+
+
+def prepare_camelyon16_command(
+    folder: Annotated[Path, typer.Argument(help="The slides and outlines, as they were handed out.")],
+    out: Out,
+    partly: Annotated[str, typer.Option(help="Slides whose tumour is outlined in part, with commas between.")] = "",
+    exclude: Annotated[str, typer.Option(help="Slides to leave out, with commas between.")] = "",
+    tile_px: TilePx = 128,
+    mpp: Mpp = 0.97,
+    level: Level = None,
+    tissue_share: TissueShare = 0.5,
+    per_slide: PerSlide = 500,
+    max_corrupt: MaxCorrupt = 0,
+    seed: Seed = 0,
+    shares: Shares = DEFAULT_SHARES,
+) -> None:
+    """Make a data set of tiles from Camelyon16's slides and outlines."""
+    from training.camelyon import prepare_camelyon16
+    from training.slides import Tiling
+
+    tiling = Tiling(tile_px, mpp, level, tissue_share, per_slide, seed=seed)
+    left_out = {"partly": _names(partly), "exclude": _names(exclude)}
+    counts = prepare_camelyon16(folder, _options(out, max_corrupt, seed, shares), tiling, **left_out, report=typer.echo)
+    _tell(out, counts)
+
+
 def split_patients_command(
     labels: Annotated[Path, typer.Argument(help="A CSV with a row for every image.")],
     out: Annotated[Path, typer.Option("--out", help="CSV to write; it must not be there.")],
@@ -124,6 +183,10 @@ def _options(out: Path, max_corrupt: int, seed: int, shares: str) -> Options:
     from training.prepared import Options
 
     return Options(out, max_corrupt, seed, read_shares(shares))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip().lower() for name in text.split(",") if name.strip()]
 
 
 def _tell(out: Path, counts: Mapping[str, Counter[str]]) -> None:
