@@ -97,6 +97,9 @@ class GanConfig(Section):
     path_length_interval: Positive = 4
     path_length_shrink: Positive = 2  # the penalty runs on batch / shrink images
     style_mixing: Share = 0.9
+    reuse_fakes: bool = (
+        True  # generator and discriminator step on the same images; false draws them afresh, as the paper
+    )
     ema_rampup: float | None = 0.05
     ada_target: Share = 0.6
     ada_kimg: float = 500

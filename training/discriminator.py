@@ -110,17 +110,22 @@ class DiscriminatorBlock(nn.Module):
         return self.conv1(self.conv0(x), gain) + self.skip(x, gain)
 
 
-def minibatch_std(x: Tensor) -> Tensor:
+def minibatch_std(x: Tensor, parts: int = 1) -> Tensor:
     """Appends one channel: the standard deviation within groups of the batch, averaged over channels and pixels.
 
-    [N, C, H, W] → [N, C+1, H, W], float32. Groups hold up to four images; N is a multiple of the group.
+    [N, C, H, W] → [N, C+1, H, W], float32. Groups hold up to four images of the same part; a part is a multiple of the
+    group.
+
+    Args:
+        x: features of the batch.
+        parts: batches that lie one behind the other in x, e.g. real and generated images; groups never mix them.
     """
     n, c, h, w = x.shape
-    group = min(MBSTD_GROUP, n)
-    spread = x.reshape(group, n // group, c, h, w)
-    variance = (spread - spread.mean(dim=0)).square().mean(dim=0)
-    spread = (variance + 1e-8).sqrt().mean(dim=(1, 2, 3))  # [N/group]
-    return torch.cat([x, spread.repeat(group)[:, None, None, None].expand(n, 1, h, w)], dim=1)
+    group = min(MBSTD_GROUP, n // parts)
+    grouped = x.reshape(parts, group, n // parts // group, c, h, w)
+    variance = (grouped - grouped.mean(dim=1, keepdim=True)).square().mean(dim=1)
+    spread = (variance + 1e-8).sqrt().mean(dim=(2, 3, 4))  # [parts, groups of a part]
+    return torch.cat([x, spread.repeat(1, group).reshape(n, 1, 1, 1).expand(n, 1, h, w)], dim=1)
 
 
 class Discriminator(nn.Module):
@@ -143,11 +148,17 @@ class Discriminator(nn.Module):
         self.dense = Dense(last * 16, last, activation=True)
         self.out = Dense(last, 1)
 
-    def forward(self, x: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Images float32 [N, C, H, W] → logits float32 [N]; `dtype` is that of the feature maps down to 4 px."""
+    def forward(self, x: Tensor, *, parts: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Images float32 [N, C, H, W] → logits float32 [N].
+
+        Args:
+            x: images in [-1, 1], as augmented.
+            parts: batches in x that are judged apart, see `minibatch_std`.
+            dtype: of the feature maps; their spread and the last two layers stay float32.
+        """
         y = self.from_rgb(x.to(dtype, memory_format=torch.channels_last))
         for block in self.blocks:
             y = block(y)
-        y = self.conv(minibatch_std(y.float()).to(dtype, memory_format=torch.channels_last))
+        y = self.conv(minibatch_std(y.float(), parts).to(dtype, memory_format=torch.channels_last))
         logits: Tensor = self.out(self.dense(y.float().flatten(1)))
         return logits[:, 0]

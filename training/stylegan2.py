@@ -11,7 +11,7 @@ discriminator, losses, augmentation, and everything that trains.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,27 @@ def blur(x: Tensor, padding: int, *, gain: float = 1.0) -> Tensor:
         padding: zeros around the image; the result is `2·padding - 3` larger each way.
         gain: factor on the result; 4 keeps the mean brightness after zero-insertion up-sampling.
     """
+    if torch.is_grad_enabled() and x.requires_grad:
+        blurred: Tensor = _Blur.apply(x, padding, gain)
+        return blurred
+    return _smooth(x, padding, gain)
+
+
+class _Blur(torch.autograd.Function):
+    """The blur's way back is a blur again. PyTorch's own second derivative would also be taken of the filter."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, padding: int, gain: float) -> Tensor:
+        context.options = (len(BLUR_TAPS) - 1 - padding, gain)
+        return _smooth(x, padding, gain)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Any:
+        return _Blur.apply(gradient, *context.options), None, None
+
+
+def _smooth(x: Tensor, padding: int, gain: float) -> Tensor:
+    """The two depthwise convolutions of `blur`."""
     channels = x.shape[1]
     taps = torch.tensor(BLUR_TAPS, dtype=x.dtype, device=x.device) * (math.sqrt(gain) / sum(BLUR_TAPS))
     y = F.conv2d(x, taps.view(1, 1, 4, 1).expand(channels, 1, 4, 1), padding=(padding, 0), groups=channels)
@@ -64,7 +85,27 @@ def upsample(image: Tensor, matrix: Tensor) -> Tensor:
 
 def activate(x: Tensor) -> Tensor:
     """Leaky ReLU clamped to ±256. Its gain √2 is already in x: the slope is the same at every scale."""
-    return F.hardtanh(F.leaky_relu(x, LRELU_SLOPE), -ACTIVATION_CLAMP, ACTIVATION_CLAMP)  # one pass backwards, not four
+    if torch.is_grad_enabled() and x.requires_grad:
+        activated: Tensor = _Activation.apply(x)
+        return activated
+    return F.hardtanh(F.leaky_relu(x, LRELU_SLOPE), -ACTIVATION_CLAMP, ACTIVATION_CLAMP)
+
+
+class _Activation(torch.autograd.Function):
+    """Leaky ReLU and clamp, of which only the result is kept for the way back: half the memory of the two apart."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        y = F.leaky_relu(x, LRELU_SLOPE).clamp_(-ACTIVATION_CLAMP, ACTIVATION_CLAMP)
+        context.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        (y,) = context.saved_tensors
+        unclamped = torch.ops.aten.hardtanh_backward(gradient, y, -ACTIVATION_CLAMP, ACTIVATION_CLAMP)
+        through: Tensor = torch.ops.aten.leaky_relu_backward(unclamped, y, LRELU_SLOPE, True)
+        return through
 
 
 class Dense(nn.Module):

@@ -102,21 +102,26 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes over what `state` returned."""
-        for name in ("G", "G_ema", "D", "optimiser_G", "optimiser_D"):
+        for name in ("G", "G_ema", "D"):
             getattr(self, name).load_state_dict(state[name])
+        for name in ("optimiser_G", "optimiser_D"):
+            groups = [{**group, "fused": True, "foreach": None} for group in state[name]["param_groups"]]
+            getattr(self, name).load_state_dict({**state[name], "param_groups": groups})
         for name in ("images_seen", "steps", "p", "mean_path_length", "sign_sum", "sign_count"):
             setattr(self, name, state[name])
         set_rng_state(state["rng"])
 
     def step(self) -> dict[str, float]:
-        """One batch: generator, discriminator, lazy regularisers, average, controller. Returns its losses."""
-        losses = {"loss_G": self.step_generator()}
-        if self.steps % self.config.path_length_interval == 0:
-            losses["path_length"] = self.regularise_generator()
-        real = self.real_batch()
-        losses["loss_D"] = self.step_discriminator(real)
+        """One batch: discriminator, generator, lazy regularisers, average, controller. Returns its losses."""
+        real, fake = self.real_batch(), self.generate(self.config.batch)
+        losses = {"loss_D": self.step_discriminator(real, fake.detach())}
         if self.steps % self.config.r1_interval == 0:
             losses["r1"] = self.regularise_discriminator(real)
+        if not self.config.reuse_fakes:
+            fake = self.generate(self.config.batch)
+        losses["loss_G"] = self.step_generator(fake)
+        if self.steps % self.config.path_length_interval == 0:
+            losses["path_length"] = self.regularise_generator()
         self.images_seen += self.config.batch
         self.steps += 1
         self.average()
@@ -143,29 +148,30 @@ class Trainer:
     def sample_ws(self, n: int) -> Tensor:
         """Fresh w's for every layer, with style mixing: float32 [N, L, D]."""
         mapping, layers = self.G.mapping, self.G.synthesis.num_ws
-        w = mapping(torch.randn(n, self.config.latent_size, device=self.device))
+        mixed = float(torch.rand([])) < self.config.style_mixing
+        w = mapping(torch.randn(2 * n if mixed else n, self.config.latent_size, device=self.device))
         mapping.track(w)
-        ws = w[:, None].expand(-1, layers, -1)
-        if torch.rand([]) >= self.config.style_mixing:
-            return ws
-        other = mapping(torch.randn(n, self.config.latent_size, device=self.device))
+        if not mixed:
+            return w[:, None].expand(-1, layers, -1)
         crossover = int(torch.randint(1, layers, []))
-        return torch.cat([ws[:, :crossover], other[:, None].expand(-1, layers - crossover, -1)], dim=1)
+        coarse, fine = w[:n, None], w[n:, None]
+        return torch.cat([coarse.expand(-1, crossover, -1), fine.expand(-1, layers - crossover, -1)], dim=1)
 
     def generate(self, n: int) -> Tensor:
         """Fresh images, with fresh noise: float32 [N, C, S, S]."""
         x: Tensor = self.G.synthesis(self.sample_ws(n), noise="random", dtype=self.dtype)
         return x
 
-    def judge(self, x: Tensor) -> Tensor:
-        """The discriminator's logits on augmented images: [N]."""
-        logits: Tensor = self.D(self.augmented(x), dtype=self.dtype)
-        return logits
+    def judge(self, *parts: Tensor) -> tuple[Tensor, ...]:
+        """The discriminator's logits on augmented images, [N] for every part [N, C, S, S]."""
+        logits = self.D(self.augmented(torch.cat(parts)), parts=len(parts), dtype=self.dtype)
+        return tuple(logits.chunk(len(parts)))
 
-    def step_generator(self) -> float:
-        """One update of the generator against the current discriminator."""
+    def step_generator(self, fake: Tensor) -> float:
+        """One update of the generator, whose images `fake` are, against the current discriminator."""
         self.D.requires_grad_(False)
-        loss = generator_loss(self.judge(self.generate(self.config.batch)))
+        (logits,) = self.judge(fake)
+        loss = generator_loss(logits)
         self.descend(self.optimiser_G, loss)
         self.D.requires_grad_(True)
         return float(loss.detach())
@@ -180,12 +186,10 @@ class Trainer:
         self.descend(self.optimiser_G, penalty * weight)
         return float(mean)
 
-    def step_discriminator(self, real: Tensor) -> float:
+    def step_discriminator(self, real: Tensor, fake: Tensor) -> float:
         """One update of the discriminator; its confidence on real images feeds the augmentation's controller."""
-        with torch.no_grad():
-            fake = self.generate(self.config.batch)
-        real_logits = self.judge(real)
-        loss = discriminator_loss(real_logits, self.judge(fake))
+        real_logits, fake_logits = self.judge(real, fake)
+        loss = discriminator_loss(real_logits, fake_logits)
         self.descend(self.optimiser_D, loss)
         self.sign_sum += float(real_logits.detach().sign().sum())
         self.sign_count += len(real)
@@ -202,10 +206,10 @@ class Trainer:
         """Backpropagates and steps; a gradient that is not a number counts as nought."""
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        for group in optimiser.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    torch.nan_to_num(parameter.grad, nan=0.0, posinf=1e5, neginf=-1e5, out=parameter.grad)
+        gradients = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+        if not all(torch.isfinite(norm) for norm in torch._foreach_norm(gradients)):
+            for gradient in gradients:
+                torch.nan_to_num(gradient, nan=0.0, posinf=1e5, neginf=-1e5, out=gradient)
         optimiser.step()
 
     @torch.no_grad()
@@ -231,7 +235,7 @@ class Trainer:
 def lazy_adam(module: torch.nn.Module, lr: float, interval: int) -> torch.optim.Adam:
     """Adam (β 0, 0.99) with step size and decay corrected for a regulariser that runs every `interval` batches."""
     ratio = interval / (interval + 1)
-    return torch.optim.Adam(module.parameters(), lr=lr * ratio, betas=(0.0, 0.99**ratio), eps=1e-8)
+    return torch.optim.Adam(module.parameters(), lr=lr * ratio, betas=(0.0, 0.99**ratio), eps=1e-8, fused=True)
 
 
 @torch.no_grad()

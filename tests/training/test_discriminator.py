@@ -27,6 +27,15 @@ def test_spread_is_measured_within_groups_of_four() -> None:
 
 
 @torch.no_grad()
+def test_images_of_one_part_never_change_the_logits_of_another() -> None:
+    torch.manual_seed(0)
+    D = Discriminator(16, 1, channel_base=128, channel_max=16)
+    real, fake = torch.randn(8, 1, 16, 16), torch.randn(8, 1, 16, 16) * 3
+    together = D(torch.cat([real, fake]), parts=2)
+    torch.testing.assert_close(together, torch.cat([D(real), D(fake)]))
+
+
+@torch.no_grad()
 def test_equalised_convolutions_keep_unit_variance() -> None:
     torch.manual_seed(0)
     y = Conv(64, 64, 3, activation=False)(torch.randn(4, 64, 32, 32))

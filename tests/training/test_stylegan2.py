@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from training.stylegan2 import (
     Mapping,
     StyledConv,
     Synthesis,
+    activate,
     blur,
     channels_at,
     upsample,
@@ -136,6 +138,28 @@ def test_blur_answers_an_impulse_with_its_kernel() -> None:
     x[0, 0, 3, 3] = 1
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
     torch.testing.assert_close(blur(x, 2)[0, 0, 2:6, 2:6], taps[:, None] * taps[None])
+
+
+def plain_activation(x: torch.Tensor) -> torch.Tensor:
+    return F.leaky_relu(x, 0.2).clamp(-256, 256)
+
+
+def plain_blur(x: torch.Tensor) -> torch.Tensor:
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype) / 8
+    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 4, 4)
+    return F.conv2d(x, kernel, padding=2, groups=x.shape[1])
+
+
+@pytest.mark.parametrize(("ours", "plain"), [(activate, plain_activation), (lambda x: blur(x, 2), plain_blur)])
+def test_first_and_second_derivatives_are_those_of_the_plain_formula(ours: Any, plain: Any) -> None:
+    x = (torch.randn(2, 3, 6, 6, dtype=torch.float64) * 200).requires_grad_()
+    found = []
+    for function in (ours, plain):
+        y = function(x)
+        (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.pow(3).sum(), x)
+        found.append((y.detach(), first.detach(), second))
+    torch.testing.assert_close(found[0], found[1])
 
 
 @torch.no_grad()
