@@ -155,6 +155,19 @@ def publish_command(config: Config, runs: Runs = DEFAULT_RUNS, bundles: Bundles 
         typer.echo(f"published {path}")
 
 
+@app.command("add-classifier")
+def add_classifier_command(
+    config: Annotated[Path, typer.Option("--config", help="TOML: the classifier, where it is, images to try it on.")],
+    bundles: Bundles = DEFAULT_BUNDLES,
+) -> None:
+    """Explain a further classifier in a published space: fit its directions, and publish it beside the space."""
+    from training.add_classifier import add_classifier, load_added_classifier
+    from workers.endpoints import Endpoints
+
+    path = add_classifier(load_added_classifier(config), bundles, Endpoints())
+    typer.echo(f"published {path}")
+
+
 @app.command("serve-classifier")
 def serve_classifier_command(
     classifier: Annotated[str, typer.Argument(help="An .onnx file, or module:function.")],

@@ -204,7 +204,7 @@ def load_config(path: Path) -> RunConfig:
     Raises:
         ConfigError: unreadable file, bad TOML, an unknown key, or a value out of range; names the key.
     """
-    return _load(path, lambda _: RunConfig)
+    return load_toml(path, lambda _: RunConfig)
 
 
 def load_data_set(path: Path) -> RunConfig | DataSetConfig:
@@ -213,10 +213,11 @@ def load_data_set(path: Path) -> RunConfig | DataSetConfig:
     Raises:
         ConfigError: as `load_config`.
     """
-    return _load(path, lambda content: RunConfig if "gan" in content else DataSetConfig)
+    return load_toml(path, lambda content: RunConfig if "gan" in content else DataSetConfig)
 
 
-def _load(path: Path, form: Callable[[dict[str, Any]], type[Any]]) -> Any:
+def load_toml(path: Path, form: Callable[[dict[str, Any]], type[Any]]) -> Any:
+    """Reads a TOML file as the section that `form` finds for its content; errors as of `load_config`."""
     try:
         content = tomllib.loads(path.read_text())
         return form(content).model_validate(content)

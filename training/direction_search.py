@@ -16,7 +16,7 @@ from models.aim import read
 from models.manifest import Aim
 from models.traversal import Direction
 from training.config import DirectionConfig
-from training.direction import LEAST_OF_EACH, Coordinates, Fit, cosine, fit_logistic, fit_ridge, rarer
+from training.direction import LEAST_OF_EACH, Coordinates, Fit, Surrogate, cosine, fit_logistic, fit_ridge, rarer
 from training.errors import ConfigError
 from training.further_directions import (
     Found,
@@ -106,6 +106,7 @@ def search(
         "curve": curve,
         "settled": curve[-1].get("cosine", 0.0) >= config.settled_cosine,
         "val_images": len(val),
+        "checked_on": len(check.w),
         "agreement_0": float(trials[best].agreed.mean()),
         "walks": {name: {"score": float(scores[name].mean()), **trials[name].figures()} for name in walks},
         "flip_as_many_as_any": flipping,
@@ -116,6 +117,8 @@ def search(
         assert labelled is not None
         nuisances = fit_nuisances(space, coordinates, labelled, config, seed)
         leave_out(found, nuisances, space, config, blend, tried, check, aim)
+    main = found.directions["main"]
+    found.choice["main"] = checked(Surrogate(main.alpha, main.beta), check, aim)
     found.choice["images_asked"] = asked.images_asked
     return found
 
