@@ -9,7 +9,7 @@ from app import problems
 from app.main import create_app
 from app.settings import Settings
 from training.__main__ import app as training_verbs
-from training.publish import MEANINGS
+from training.bars import MEANINGS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -14,7 +14,7 @@ import typer
 
 from models.errors import ModelsError
 from training import data_verbs
-from training.config import RunConfig, load_config
+from training.config import RunConfig, load_config, load_data_set
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -136,14 +136,45 @@ def fit_direction_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
 
 
 @app.command("evaluate")
-def evaluate_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
-    """Measure the candidate bundles on the test split, through the engine that will serve them."""
-    from training.pipeline import evaluate_run
-    from training.publish import figure_row
+def evaluate_command(
+    config: Config,
+    runs: Runs = DEFAULT_RUNS,
+    bundle: Annotated[
+        str, typer.Option("--bundle", help="A published classifier, ID or ID/VERSION, in place of the run's own.")
+    ] = "",
+    bundles: Bundles = DEFAULT_BUNDLES,
+) -> None:
+    """Measure the run's candidates, or a published bundle, on the test split, through the engine that serves them."""
+    from training.card import figure_row
+    from training.measure import evaluation_folder, measure_published, measure_run
 
-    for figures in evaluate_run(*_open(config, runs)).values():
+    if bundle:
+        data = load_data_set(config)
+        folder = evaluation_folder(runs, data, bundle)
+        report = measure_published(data, bundles, bundle, folder)
+    else:
+        loaded, run = _open(config, runs)
+        folder, report = run.path, measure_run(loaded, run)
+    for figures in (report.space, report.classifier, *report.directions.values()):
         for name in sorted(figures):
             typer.echo(figure_row(name, figures[name]))
+    typer.echo(f"report and cards: {folder}")
+
+
+@app.command("card")
+def card_command(
+    config: Config,
+    runs: Runs = DEFAULT_RUNS,
+    with_real_images: Annotated[
+        bool, typer.Option("--with-real-images", help="Show test images; for the run folder alone.")
+    ] = False,
+) -> None:
+    """Write the cards of what was measured into the run folder, as pages to look at."""
+    from training.measure import write_local_cards, write_run_cards
+
+    write = write_local_cards if with_real_images else write_run_cards
+    for path in write(*_open(config, runs)):
+        typer.echo(path)
 
 
 @app.command("publish")

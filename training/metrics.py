@@ -5,16 +5,16 @@ Letters: N images, F features, L steps of a walk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import torch
-from monai.metrics.fid import get_fid_score
+from scipy.linalg import eigh
 from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 NEIGHBOURS = 3
+KERNEL_POWER = 3  # of the kernel distance
 
 
 def auc(truth: np.ndarray, score: np.ndarray) -> float:
@@ -23,77 +23,104 @@ def auc(truth: np.ndarray, score: np.ndarray) -> float:
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """FID between two feature sets, [N, F] each (Heusel et al. 2017)."""
-    return float(get_fid_score(torch.from_numpy(a.astype(np.float64)), torch.from_numpy(b.astype(np.float64))))
+    """FID between two feature sets, [N, F] each (Heusel et al. 2017): ‖μa - μb‖² + tr(Σa + Σb - 2(ΣaΣb)^½)."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    covariance_a, covariance_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    values, vectors = eigh(covariance_a)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    # (ΣaΣb)^½ has the trace of (Σa^½ Σb Σa^½)^½, which is symmetric: its eigenvalues are real and not negative.
+    shared = np.sqrt(np.clip(eigh(root @ covariance_b @ root, eigvals_only=True), 0, None)).sum()
+    gap = a.mean(axis=0) - b.mean(axis=0)
+    return float(gap @ gap + np.trace(covariance_a) + np.trace(covariance_b) - 2 * shared)
 
 
-def fid_and_ratio(real: np.ndarray, fake: np.ndarray, draws: int, seed: int) -> tuple[float, float, int]:
-    """FID of generated against real features, and over that of two halves of the real ones, with equal N on both sides.
+def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """KID between two feature sets, [N, F] each: unbiased squared MMD, kernel (x·y/F + 1)³ (Bińkowski et al. 2018)."""
+    within = (_kernel(a, a), _kernel(b, b))
+    means = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in within]
+    return float(sum(means) - 2 * _kernel(a, b).mean())
+
+
+def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.asarray((a.astype(np.float64) @ b.astype(np.float64).T / a.shape[1] + 1) ** KERNEL_POWER)
+
+
+def covered(points: np.ndarray, manifold: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
+    """Which points lie inside the manifold of a set (Kynkäänniemi et al. 2019): bool [N].
+
+    Its mean is the improved precision of generated points in the manifold of real ones, and the recall the other way.
 
     Args:
-        real: features of real images, [N, F].
-        fake: of generated ones, at least N/2.
-        draws: random splits that are averaged.
-
-    Returns:
-        FID, FID divided by the real halves' own, and the number of images on each side.
+        points: features [N, F].
+        manifold: features [M, F]; each one's neighbourhood reaches to its k-th nearest of the same set.
+        k: of that reach.
     """
-    rng = np.random.default_rng(seed)
-    n = len(real) // 2
-    ours, own = [], []
-    for _ in range(draws):
-        order = rng.permutation(len(real))
-        first, second = real[order[:n]], real[order[n : 2 * n]]
-        ours.append(frechet_distance(first, fake[rng.permutation(len(fake))[:n]]))
-        own.append(frechet_distance(first, second))
-    return float(np.mean(ours)), float(np.mean(ours) / np.mean(own)), n
+    radius = np.partition(cdist(manifold, manifold), k, axis=1)[:, k]  # index 0 is the image itself
+    return np.asarray((cdist(points, manifold) <= radius).any(axis=1))
 
 
 def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = NEIGHBOURS) -> tuple[float, float]:
-    """Improved precision and recall (Kynkäänniemi et al. 2019): the share of each set inside the other's manifold.
-
-    Args:
-        real, fake: features, [N, F] each, the same N.
-        k: an image's neighbourhood reaches to its k-th nearest of the same set.
-
-    Returns:
-        precision (generated images that look real) and recall (real images that can be generated).
-    """
-    across = cdist(real, fake)
-    return float(_covered(across, real, k)), float(_covered(across.T, fake, k))
-
-
-def _covered(across: np.ndarray, manifold: np.ndarray, k: int) -> float:
-    """Share of columns of `across` [N, M] that lie within some row's k-th neighbour distance."""
-    radius = np.partition(cdist(manifold, manifold), k, axis=1)[:, k]  # index 0 is the image itself
-    return float((across <= radius[:, None]).any(axis=0).mean())
+    """Share of generated images that look real, and of real images that can be generated: features [N, F] each."""
+    return float(covered(fake, real, k).mean()), float(covered(real, fake, k).mean())
 
 
 def rank_correlation(steps: np.ndarray, answers: np.ndarray) -> float:
-    """Spearman's ρ of λ [L] and f(frame) [L], average ranks; a constant curve counts 0."""
-    return 0.0 if np.ptp(answers) == 0 else float(spearmanr(steps, answers).statistic)
+    """Spearman's ρ of λ [L] and f(frame) [L], average ranks; a constant curve, or none, counts 0."""
+    return (
+        0.0
+        if len(steps) < 2 or np.ptp(steps) == 0 or np.ptp(answers) == 0
+        else float(spearmanr(steps, answers).statistic)
+    )
+
+
+def images_by_patient(patients: np.ndarray) -> list[np.ndarray]:
+    """The indices of each patient's images."""
+    _, owner = np.unique(patients, return_inverse=True)
+    return np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
+
+
+def resamples(patients: np.ndarray, draws: int, seed: int) -> list[np.ndarray]:
+    """Bootstrap draws of patients, not images, with replacement: the indices of the images of each draw."""
+    rng = np.random.default_rng(seed)
+    images_of = images_by_patient(patients)
+    return [
+        np.concatenate([images_of[i] for i in rng.integers(0, len(images_of), len(images_of))]) for _ in range(draws)
+    ]
+
+
+def interval(values: list[float] | np.ndarray) -> tuple[float, float]:
+    """The 2.5th and 97.5th percentile of what the draws gave, draws that say nothing (NaN) left out."""
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def bootstrap_ci(
     patients: np.ndarray, statistic: Callable[[np.ndarray], float], draws: int, seed: int
 ) -> tuple[float, float]:
-    """95 % confidence interval by drawing patients, not images, with replacement.
+    """95 % confidence interval of a statistic of image indices, by drawing patients with replacement."""
+    return interval([statistic(drawn) for drawn in resamples(patients, draws, seed)])
 
-    Args:
-        patients: [N], whose each image is.
-        statistic: of the indices of the images drawn.
-        draws: bootstrap samples.
-        seed: of the draws.
 
-    Returns:
-        The 2.5th and 97.5th percentile.
+def halves(patients: np.ndarray, draws: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Random splits of the images in two halves that share no patient, as indices; all of one size.
+
+    Distances between sets grow when an image stands in a set twice, so that a bootstrap would be off. A statistic of
+    half the images, drawn without replacement, spreads as that of all of them does under a bootstrap: from such draws
+    come the intervals of distances (the delete-half jackknife).
     """
     rng = np.random.default_rng(seed)
-    names, owner = np.unique(patients, return_inverse=True)
-    images_of = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
-    values = []
-    for _ in range(draws):
-        drawn = rng.integers(0, len(names), len(names))
-        values.append(statistic(np.concatenate([images_of[i] for i in drawn])))
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low), float(high)
+    images_of = images_by_patient(patients)
+    if len(images_of) < 2:
+        return
+    splits = [_split(images_of, rng.permutation(len(images_of))) for _ in range(draws)]
+    size = min(len(half) for split in splits for half in split)
+    for first, second in splits:
+        yield rng.permutation(first)[:size], rng.permutation(second)[:size]
+
+
+def _split(images_of: list[np.ndarray], order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The images of the first and of the last patients in this order, as near to half and half as patients allow."""
+    before = np.cumsum([len(images_of[i]) for i in order])[:-1]
+    middle = int(np.argmin(np.abs(before - sum(map(len, images_of)) / 2))) + 1
+    first, second = (np.concatenate([images_of[i] for i in part]) for part in (order[:middle], order[middle:]))
+    return first, second

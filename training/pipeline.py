@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.bundles import Metrics
 from training.config import GanConfig, RunConfig
 from training.errors import DataError
-from training.evaluate import evaluate
 from training.export import NETWORKS, export_networks
-from training.fit_direction import candidates, fit_direction
-from training.prepare import load_split, prepare
-from training.publish import measured_notes, publish, save_report
+from training.fit_direction import fit_direction
+from training.measure import measure_run
+from training.prepare import prepare
+from training.publish import publish
 from training.refine_encoder import refine_encoder
 from training.runfolder import RunFolder
 from training.train_classifier import train_classifiers
@@ -37,15 +36,8 @@ def run_all(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
     if not (run.path / "direction" / "choice.json").exists():
         fit_direction(config, run)
     if not (run.path / "report.json").exists():
-        evaluate_run(config, run)
+        measure_run(config, run)
     return publish(config, run, bundles)
-
-
-def evaluate_run(config: RunConfig, run: RunFolder) -> dict[str, Metrics]:
-    """Measures the run's candidates on its test split and keeps the figures as `report.json` in the run folder."""
-    figures = evaluate(config, run, candidates(run), load_split(run, "test"))
-    save_report(run, figures, measured_notes(config, run))
-    return figures
 
 
 def source_of_generator(gan: GanConfig) -> str:

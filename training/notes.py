@@ -1,0 +1,31 @@
+"""Facts of a run that a reader of its figures needs, in sentences."""
+
+from __future__ import annotations
+
+import json
+
+from training.config import RunConfig
+from training.errors import StepMissing
+from training.fit_direction import direction_notes
+from training.runfolder import RunFolder
+
+
+def run_notes(config: RunConfig, run: RunFolder) -> list[str]:
+    """What was chosen on val, what compact weights cost, in which features sets are compared, what cannot be drawn."""
+    drift = json.loads(run.need("onnx", "drift.json", verb="export").read_text())
+    choice = json.loads(run.need("direction", "choice.json", verb="fit-direction").read_text())
+    if "curve" not in choice:
+        raise StepMissing("choice.json is of an older form: run `python -m training fit-direction` again")
+    notes = [
+        *direction_notes(choice),
+        "Weights are stored in 8 bits, those of the classifier in 10. Against float32, the classifier's answer on val "
+        f"images drifts by {drift['classifier_mean']:.4f} on average and {drift['classifier_max']:.4f} at most, the "
+        f"generator's pixels by {drift['generator_mean']:.4f} of the range and the encoder's w by "
+        f"{drift['encoder_mean']:.3f} standard deviations on average.",
+        "FID, KID, precision and recall are measured in the features of the domain network, a small ResNet trained on "
+        "the data set's own labels with another seed and architecture than the classifier.",
+        "What the generator cannot draw (screws, markers, text, unusual exposure) is missing from every frame.",
+    ]
+    if config.data.preprocessing_note:
+        notes.append(config.data.preprocessing_note)
+    return notes
