@@ -95,6 +95,9 @@ def infer(shapes: dict[str, torch.Size]) -> Architecture:
     first = shapes.get("mapping.fc0.weight")
     if first is not None and len(first) == 2 and first[1] != latent_size:
         raise WeightsRefused(f"z has {first[1]} numbers and w has {latent_size}: only equal sizes are read")
+    for r, width in widths.items():  # so that what is built is no larger than what the file holds
+        _refuse_other_shape(shapes, f"synthesis.b{r}.conv1.weight", [width, width, 3, 3])
+        _refuse_other_shape(shapes, f"synthesis.b{r}.conv1.affine.weight", [width, latent_size])
     return Architecture(size_px, channels, latent_size, len(layers), widths)
 
 
@@ -106,13 +109,12 @@ def load(tensors: dict[str, Tensor]) -> tuple[Generator, Architecture]:
             [1, 3, 3, 1], or `infer` refuses.
     """
     architecture = infer({name: tensor.shape for name, tensor in tensors.items()})
-    with torch.device("meta"):
-        wanted = {name: tensor.shape for name, tensor in architecture.build().state_dict().items()}
+    G = architecture.build()
+    wanted = {name: tensor.shape for name, tensor in G.state_dict().items()}
     filters = {name for name in tensors if name.rpartition(".")[2] == FILTER}
     _refuse_faults(tensors, wanted, filters)
     for name in sorted(filters):
         _refuse_other_filter(name, tensors[name])
-    G = architecture.build()
     G.load_state_dict({name: tensors[name] for name in wanted})
     return G.eval().requires_grad_(False), architecture
 
@@ -123,6 +125,13 @@ def _length(shapes: dict[str, torch.Size], name: str) -> int:
     if len(shapes[name]) != 1:
         raise WeightsRefused(f"misshapen: {name} is {list(shapes[name])}, one axis is wanted")
     return shapes[name][0]
+
+
+def _refuse_other_shape(shapes: dict[str, torch.Size], name: str, wanted: list[int]) -> None:
+    if name not in shapes:
+        raise WeightsRefused(f"missing: {name}")
+    if list(shapes[name]) != wanted:
+        raise WeightsRefused(f"misshapen: {name} is {list(shapes[name])}, not {wanted}")
 
 
 def _refuse_faults(tensors: dict[str, Tensor], wanted: dict[str, torch.Size], filters: set[str]) -> None:

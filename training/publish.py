@@ -56,7 +56,7 @@ def publish(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
 def documents(config: RunConfig, bundle: Bundle[Manifest], report: Report, pictures: Pictures) -> dict[str, bytes]:
     """report.json, card.md and card.html of one bundle."""
     content = report.about(bundle.manifest.kind)
-    content["config"] = json.loads(config.model_dump_json(exclude={"data": {"root"}}))
+    content["config"] = json.loads(config.model_dump_json(exclude={"data": {"root"}, "gan": {"imported"}}))
     return {
         "report.json": json.dumps(content, indent=1).encode(),
         "card.md": card_markdown(bundle.manifest, report).encode(),
