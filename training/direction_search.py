@@ -36,6 +36,8 @@ from training.walk_trial import Start, Trial, contenders, equal_change_scores, m
 
 FIT_SEED, CHECK_SEED = 1, 2
 DOUBLINGS = 3  # the first fit of the learning curve sees an eighth of the samples
+FEWER_ERRORS = 2.0  # standard errors by which a walk must flip fewer images than another to be out of the choice
+LEVEL_ERRORS = 1.0  # standard errors within which two walks do equally well at equal change
 LARGEST_TRIAL = 0.25  # share of all questions that trying walks may take
 
 
@@ -91,8 +93,8 @@ def search(
             trials[name] = tried(direction)
             advance(1)
     scores = equal_change_scores(trials)
-    flipping = contenders({name: trial.flipped for name, trial in trials.items()}, seed)
-    level = contenders({name: scores[name] for name in flipping}, seed)
+    flipping = contenders({name: trial.flipped for name, trial in trials.items()}, FEWER_ERRORS, seed)
+    level = contenders({name: scores[name] for name in flipping}, LEVEL_ERRORS, seed)
     best = max(level, key=lambda name: (fits[kind_of(name)].cv_r2, scores[name].mean()))
     kind, blend = kind_of(best), config.blends[list(walks).index(best) % len(config.blends)]
     numbers = samples.numbers(aim)

@@ -18,6 +18,7 @@ from monai.networks.nets.resnet import ResNet
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from models.aim import read, truth
 from training.config import RunConfig
 from training.data import ImageSet
 from training.device import choose_device, rng_state, set_rng_state
@@ -84,10 +85,11 @@ def probabilities(network: ResNet, images: np.ndarray, batch: int = 256) -> np.n
 
 
 def target_auc(config: RunConfig, network: ResNet, images: ImageSet) -> float:
-    """AUC of the pooled target classes against all others."""
-    classes = list(config.classifier.target_classes)
-    scores = probabilities(network, images.images)[:, classes].sum(axis=1)
-    return float(roc_auc_score(np.isin(images.labels, classes), scores))
+    """AUC of what the main direction is about; images of neither side of the target are left out."""
+    aim = config.classifier.aim
+    sides = truth(aim, images.labels)
+    known = ~np.isnan(sides)
+    return float(roc_auc_score(sides[known], read(aim, probabilities(network, images.images[known]))))
 
 
 def train_classifiers(config: RunConfig, run: RunFolder, train: ImageSet, val: ImageSet) -> None:

@@ -59,13 +59,13 @@ class Trial:
         """Whether f changed its decision on the way, float64 [N]."""
         return np.isfinite(self.changed).astype(np.float64)
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, float | None]:
         """For choice.json. `flip_rate` is of the reconstruction's decision, `flip_rate_of_input` of the input's."""
         flipped = self.flipped > 0
         return {
             "flip_rate": float(flipped.mean()),
             "flip_rate_of_input": float((flipped | ~self.agreed).mean()),
-            "changed": float(np.median(self.changed[flipped])) if flipped.any() else float("nan"),
+            "changed": float(np.median(self.changed[flipped])) if flipped.any() else None,
             "logits_beyond_threshold": float(np.median(self.beyond)),
             "logits_per_lambda": float(np.median(self.steepness)),
         }
@@ -94,8 +94,8 @@ def try_walk(start: Start, direction: Direction, latent: Latent, threshold: floa
         with np.errstate(divide="ignore", invalid="ignore"):
             part = (turn - reached[going]) / (there - reached[going])
         flipped = (there >= turn) != above[going]
-        at_flip = shift[going] + part * (moved - shift[going])
-        changed[going[flipped]] = at_flip[flipped]
+        before = shift[going][flipped]
+        changed[going[flipped]] = before + part[flipped] * (moved[flipped] - before)
         reached[going], shift[going], gone[going] = there, moved, share
         going = going[~flipped]
         if not going.size:
@@ -121,14 +121,14 @@ def equal_change_scores(trials: Mapping[str, Trial]) -> dict[str, np.ndarray]:
     return {name: (trial.changed[:, None] <= budgets).mean(axis=1) for name, trial in trials.items()}
 
 
-def contenders(scores: Mapping[str, np.ndarray], seed: int = 0) -> list[str]:
-    """The walks whose images' scores, [N] each, trail the best walk's by at most one standard error, by bootstrap."""
+def contenders(scores: Mapping[str, np.ndarray], errors: float, seed: int = 0) -> list[str]:
+    """The walks whose images' scores, [N] each, trail the best's by at most so many standard errors."""
     best = max(scores, key=lambda name: scores[name].mean())
     n = len(scores[best])
     drawn = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
 
     def leads(name: str) -> bool:
         lead = scores[best] - scores[name]
-        return bool(lead.mean() > lead[drawn].mean(axis=1).std())
+        return bool(lead.mean() > errors * lead[drawn].mean(axis=1).std())
 
     return [name for name in scores if not leads(name)]
