@@ -7,11 +7,12 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
 PYTEST_ARGS ?=
+CHAOS_ARGS ?=
 
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-all lint format training bench clean
+.PHONY: help demo serve test test-all lint format training bench chaos clean
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -45,6 +46,9 @@ format: $(VENV)/.test ## let ruff mend what it can
 	$(BIN)/ruff format
 
 training: $(VENV)/.training ## install the offline package; then `.venv/bin/python -m training --help`
+
+chaos: $(VENV)/.test ## a thousand jobs while processes are killed at random; prints one JSON object
+	@$(BIN)/python -m tests.chaos.chaos $(CHAOS_ARGS)
 
 bench: $(VENV)/.test ## print one JSON object of measured figures
 	@$(BIN)/python -m tests.performance.bench

@@ -18,16 +18,13 @@ from app.problems import (
     Kind,
     Problem,
 )
-from app.structure import Declared, walk
 from models.errors import ImageDamaged, ImageTruncated, ImageUnsupported, SyntaxUnsupported, UndecodableImage
 from models.kinds import sniff
+from models.structure import BYTES_PER_PIXEL, Declared, walk
 
 SMALLEST_SIDE_PX = 8
 MULTIPART_BYTES = 64 * 1024
 """What the form around the file may take: its fields, boundaries and headers."""
-
-BYTES_PER_PIXEL = 4
-"""What the pixels of the largest image may take on average: colour and alpha with 8 bits, or grey with 16."""
 
 _KINDS: dict[type[UndecodableImage], Kind] = {
     ImageTruncated: IMAGE_TRUNCATED,

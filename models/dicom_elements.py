@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from models.errors import ImageDamaged, ImageTruncated
 
-MOST_ELEMENTS = 100_000
+MOST_ELEMENTS = 20_000
 DEEPEST = 32
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD

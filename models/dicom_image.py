@@ -242,7 +242,6 @@ def _values(reader: ElementReader, start: int, end: int) -> Values:
 
 
 def _image(syntax: str, values: Values) -> DicomImage:
-    frames = values.decimals(NUMBER_OF_FRAMES)
     bits = values.whole(BITS_ALLOCATED)
     stored = values.whole(BITS_STORED, bits)
     return DicomImage(
@@ -250,7 +249,7 @@ def _image(syntax: str, values: Values) -> DicomImage:
         values=values,
         rows=values.whole(ROWS),
         columns=values.whole(COLUMNS),
-        frames=int(frames[0]) if frames else 1,
+        frames=_frames(values),
         samples=values.whole(SAMPLES_PER_PIXEL, 1),
         photometric="".join(values.words(PHOTOMETRIC_INTERPRETATION)[:1]),
         bits_allocated=bits,
@@ -261,9 +260,15 @@ def _image(syntax: str, values: Values) -> DicomImage:
     )
 
 
+def _frames(values: Values) -> int:
+    """How many frames there are: one where that is not said; the number is a text."""
+    number = (values.decimals(NUMBER_OF_FRAMES) or [1.0])[0]
+    if not 1 <= number < 2**31 or not number.is_integer():
+        raise ImageDamaged("The DICOM object has an impossible number of frames.")
+    return int(number)
+
+
 def _check_kind(image: DicomImage) -> None:
-    if image.frames < 1:
-        raise ImageDamaged("The DICOM object has less than one frame.")
     if image.photometric not in (*GREY, *COLOUR, PALETTE):
         known = ", ".join((*GREY, PALETTE, *COLOUR))
         raise ImageUnsupported(f"Of DICOM images {known} are read; this one is none of them.")

@@ -19,6 +19,7 @@ from models.errors import UndecodableImage
 from models.kinds import ImageKind, sniff
 from models.manifest import ImageSpec
 from models.pictures import check_size, read_picture
+from models.structure import BYTES_PER_PIXEL, walk
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -65,7 +66,7 @@ def decode(data: bytes, *, max_pixels: int = 64_000_000) -> DecodedImage:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they quote what they stumble over, and would reach the log
-            pixels = _decode_dicom(data, max_pixels) if kind == "dicom" else read_picture(data, kind, max_pixels)
+            pixels = _decode_dicom(data, max_pixels) if kind == "dicom" else _decode_picture(data, kind, max_pixels)
     except (UndecodableImage, MemoryError):
         raise
     except Exception as error:
@@ -144,9 +145,23 @@ def _square(image: Image.Image, fit: str) -> Image.Image:
     return image.crop((left, top, left + side, top + side))  # beyond the edges crop() fills with black
 
 
+def _decode_picture(data: bytes, kind: ImageKind, max_pixels: int) -> U8:
+    declared = walk(data, kind, max_decoded_bytes=BYTES_PER_PIXEL * max_pixels, inflate=False)
+    check_size(declared.rows, declared.columns, declared.images, max_pixels)
+    _check_bytes(declared.decoded_bytes, max_pixels)
+    return read_picture(data, kind, max_pixels)
+
+
 def _decode_dicom(data: bytes, max_pixels: int) -> U8:
     image = find_image(data)
     if image is None:
         raise UndecodableImage("the DICOM object has no pixel data")
     check_size(image.rows, image.columns, image.frames, max_pixels)
+    _check_bytes(image.decoded_bytes, max_pixels)
     return read_pixels(image)
+
+
+def _check_bytes(decoded_bytes: int, max_pixels: int) -> None:
+    most = BYTES_PER_PIXEL * max_pixels
+    if decoded_bytes > most:
+        raise UndecodableImage(f"the pixels take {decoded_bytes} bytes; at most {most} are read")

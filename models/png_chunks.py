@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from models.errors import ImageDamaged, ImageTruncated
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MOST_CHUNKS = 100_000
+MOST_CHUNKS = 50_000
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:

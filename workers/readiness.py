@@ -16,10 +16,14 @@ RENEWED_EVERY_S = 5
 
 
 class Readiness:
-    """One process's claim to be ready, `contrafact:ready:<host>:<pid>`, renewed from a thread of its own."""
+    """One worker's claim to be ready, `contrafact:ready:<host>:<pid>`, renewed from a thread of its child.
+
+    To be made in the worker's parent, whose name it bears, so that the parent can withdraw it for a child that is dead.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._name = worker_name(os.getpid())
         self._withdrawn = threading.Event()
 
     def announce(self) -> None:
@@ -31,8 +35,8 @@ class Readiness:
         self._withdrawn.set()
         try:
             with redis_client(self._settings).pipeline() as pipe:
-                pipe.delete(ready_key(_name()))
-                pipe.srem(WORKERS, _name())
+                pipe.delete(ready_key(self._name))
+                pipe.srem(WORKERS, self._name)
                 pipe.execute()
         except BROKER_ERRORS:
             log.info("broker away; the claim to be ready ends by itself")
@@ -42,13 +46,14 @@ class Readiness:
         while not self._withdrawn.is_set():
             try:
                 with client.pipeline() as pipe:
-                    pipe.sadd(WORKERS, _name())
-                    pipe.set(ready_key(_name()), "ready", ex=LASTS_S)
+                    pipe.sadd(WORKERS, self._name)
+                    pipe.set(ready_key(self._name), "ready", ex=LASTS_S)
                     pipe.execute()
             except BROKER_ERRORS as error:
                 log.warning("broker away (%s); readiness is announced again when it is back", type(error).__name__)
             self._withdrawn.wait(RENEWED_EVERY_S)
 
 
-def _name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
+def worker_name(pid: int) -> str:
+    """What the worker with this process id, here, is called."""
+    return f"{socket.gethostname()}:{pid}"

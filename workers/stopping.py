@@ -15,6 +15,7 @@ from celery.worker import state
 
 from workers.broker import BROKER_ERRORS, submit
 from workers.jobstore import JobStore
+from workers.readiness import Readiness
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +28,12 @@ class Stopping:
         store: The job records.
         worker: Under which name this worker holds leases.
         grace_s: How long the running job may go on.
+        readiness: The worker's claim, to be withdrawn when its child is ended.
     """
 
-    def __init__(self, app: Celery, store: JobStore, worker: str, grace_s: float) -> None:
+    def __init__(self, app: Celery, store: JobStore, worker: str, grace_s: float, readiness: Readiness) -> None:
         self._app, self._store, self._worker, self._grace_s = app, store, worker, grace_s
+        self._readiness = readiness
         self._begun = threading.Event()
 
     def begin(self, **_: Any) -> None:
@@ -54,3 +57,4 @@ class Stopping:
             if request.worker_pid:
                 with suppress(ProcessLookupError):
                     os.kill(request.worker_pid, signal.SIGKILL)
+                self._readiness.withdraw()

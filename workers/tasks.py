@@ -48,7 +48,7 @@ def make_worker(settings: Settings) -> Celery:
     bench = Bench(JobStore(redis_client(settings, PATIENCE_RETRIES), rules), served, settings, decoder.read, name)
     parents_store = JobStore(redis_client(settings), rules)
     all_proven = mmap(-1, 1)  # shared by all children: what one has proven, the next need not prove before it works
-    stopping = Stopping(app, parents_store, name, settings.STOP_GRACE_S)
+    stopping = Stopping(app, parents_store, name, settings.STOP_GRACE_S, readiness)
 
     def explain(job_id: str) -> None:
         attempt(job_id, bench)

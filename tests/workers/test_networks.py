@@ -16,7 +16,7 @@ from models.pixels import to_float
 from models.store import Store
 from tests import toys
 from workers import networks
-from workers.errors import DeviceUnavailable, Internal
+from workers.errors import DeviceUnavailable, Internal, OutOfMemory
 from workers.explain import explain
 from workers.networks import Networks
 
@@ -256,3 +256,17 @@ def _eight_bit_generator() -> bytes:
     graph = helper.make_graph(nodes, "toy", [w], [x], [weights, scale, shape])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
+
+
+def test_memory_that_cannot_be_had_is_named() -> None:
+    graph = helper.make_graph(
+        [helper.make_node("ConstantOfShape", ["size"], ["filled"]), helper.make_node("ReduceSum", ["filled"], ["sum"])],
+        "greedy",
+        [helper.make_tensor_value_info("size", TensorProto.INT64, [1])],
+        [helper.make_tensor_value_info("sum", TensorProto.FLOAT, None)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert networks._run(session, "sum", {"size": np.array([2], np.int64)}) == 0
+    with pytest.raises(OutOfMemory):
+        networks._run(session, "sum", {"size": np.array([1 << 50], np.int64)})

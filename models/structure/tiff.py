@@ -5,8 +5,8 @@ import struct
 
 import numpy as np
 
-from app.structure.declared import Declared
 from models.errors import ImageDamaged, ImageTruncated, ImageUnsupported
+from models.structure.declared import Declared
 
 MOST_ENTRIES = 1000
 MOST_STRIPS = 100_000
@@ -29,14 +29,14 @@ _PHOTOMETRICS = {0, 1, 2, 3, 5, 6}
 Integers = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
-def walk_tiff(data: bytes) -> Declared:
+def walk_tiff(data: bytes, max_decoded_bytes: int) -> Declared:
     """Walk over the entries of the first directory and the strips or tiles that they name."""
     directory = _Directory(data)
     rows, columns = directory.one(_ROWS, 0), directory.one(_COLUMNS, 0)
     bits, samples = directory.all(_BITS), directory.one(_SAMPLES, 1)
     _check_kind(directory, bits, samples)
     decoded = rows * columns * samples * int(bits.max(initial=1)) // 8
-    if rows and columns:
+    if rows and columns and decoded <= max_decoded_bytes:
         _check_places(directory, decoded)
     return Declared(rows, columns, 1 if directory.following == 0 else 2, decoded)
 

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+BYTES_PER_PIXEL = 4
+"""What the pixels of the largest image may take on average: colour and alpha with 8 bits, or grey with 16."""
+
 
 @dataclass(frozen=True)
 class Declared:

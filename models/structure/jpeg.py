@@ -3,11 +3,11 @@
 import re
 import struct
 
-from app.structure.declared import Declared
 from models.codestreams import SOF
 from models.errors import ImageDamaged, ImageTruncated, ImageUnsupported
+from models.structure.declared import Declared
 
-MOST_SEGMENTS = 100_000
+MOST_SEGMENTS = 10_000
 MOST_SCANS = 100
 """A progressive image has about ten; each costs a decoder one walk over all of its pixels."""
 
@@ -15,7 +15,7 @@ _READ = frozenset({0xC0, 0xC1, 0xC2})
 """Baseline, extended and progressive, with Huffman tables: what every browser reads."""
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _SOS, _EOI = 0xDA, 0xD9
-_MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
+_MARKER = re.compile(rb"\xff++([^\x00\xff])", re.DOTALL)
 _END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.structure import Declared
-from app.structure import walk as walk_bounded
-from app.structure.tiff import MOST_STRIPS
 from models.errors import ImageDamaged, ImageTruncated, UndecodableImage
 from models.kinds import ImageKind, sniff
 from models.pixels import decode
+from models.structure import Declared
+from models.structure import walk as walk_bounded
+from models.structure.tiff import MOST_STRIPS
 from tests.app.uploads import GOOD_UPLOADS, chunk, dicom, encoded, picture, png
 
 ROOT = Path(__file__).parents[2]

@@ -1,7 +1,7 @@
 """The structure of a DICOM object: what `models.dicom_image` finds in it, checked against its stored bytes."""
 
-from app.structure.declared import Declared
 from models.dicom_image import check_stored, find_image
+from models.structure.declared import Declared
 
 
 def walk_dicom(data: bytes, max_decoded_bytes: int) -> Declared:

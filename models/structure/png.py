@@ -8,9 +8,9 @@ import struct
 import zlib
 from collections.abc import Iterable
 
-from app.structure.declared import Declared
 from models.errors import ImageDamaged, ImageTruncated
 from models.png_chunks import chunks
+from models.structure.declared import Declared
 
 PIECE_BYTES = 256 * 1024
 
@@ -23,7 +23,7 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 
 
 def walk_png(data: bytes, max_decoded_bytes: int) -> Declared:
-    """Walk over every chunk, then count what the image data inflates to."""
+    """Walk over every chunk, then count what the image data inflates to, if it is not to be more than so much."""
     parts = chunks(data)
     name, whole = next(parts)
     if name != b"IHDR" or len(whole) != 25:
@@ -38,7 +38,7 @@ def walk_png(data: bytes, max_decoded_bytes: int) -> Declared:
         elif name == b"PLTE":
             has_palette = _is_palette(whole)
         elif name == b"acTL":
-            (images,) = struct.unpack_from(">I", whole, 8)
+            images = _frames(whole)
         elif name[:1].isupper() and name != b"IEND":
             raise ImageDamaged("The PNG has a part that no reader knows and every reader needs.")
     if rows and columns and (not pixels or (colour_type == _PALETTE and not has_palette)):
@@ -48,6 +48,12 @@ def walk_png(data: bytes, max_decoded_bytes: int) -> Declared:
     if rows and columns and images == 1 and decoded <= max_decoded_bytes:
         _count(pixels, decoded)
     return Declared(rows, columns, images, decoded)
+
+
+def _frames(whole: memoryview) -> int:
+    if len(whole) != 20:
+        raise ImageDamaged("The PNG has an animation of an impossible length.")
+    return int.from_bytes(whole[8:12])
 
 
 def _is_palette(whole: memoryview) -> bool:

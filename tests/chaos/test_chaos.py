@@ -1,0 +1,11 @@
+"""A few jobs through a little chaos; `make chaos` sends a thousand through a greater one."""
+
+from tests.chaos.chaos import VICTIMS, is_held, run
+
+
+def test_jobs_survive_the_death_of_child_worker_and_broker() -> None:
+    figures = run(jobs=8, mean_s=3600, victims=VICTIMS)
+    assert is_held(figures), figures
+    assert figures["kills"] == dict.fromkeys(VICTIMS, 1)
+    assert figures["ended"] == {"succeeded": 8}
+    assert figures["answers_tallied"] == 8
