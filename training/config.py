@@ -143,7 +143,7 @@ class DirectionConfig(Section):
     val_images: Positive = 60  # on which the walks are tried
     settled_cosine: Share = 0.97  # no more samples once twice as many turned the direction by less than this
     surrogates: tuple[Literal["logistic", "ridge"], ...] = ("logistic", "ridge")
-    blends: tuple[Share, ...] = (0.0, 0.1, 0.25, 0.5, 1.0)  # 0 the paper's walk, 1 the natural, between: Σ shrunk
+    blends: tuple[Share, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)  # 0 the paper's walk, 1 the natural, between: Σ shrunk
     one_vs_rest: bool = False  # a direction for each class against all others
     ordinal: bool = False  # the classes are grades in rising order: a direction for the expected grade
     ordinal_threshold: float | None = None  # in grades; None: midway between the target's lowest and the grade below

@@ -132,6 +132,7 @@ def extras_of(config: DataConfig, row: dict[str, str]) -> dict[str, str]:
 def label_of(config: DataConfig, row: dict[str, str]) -> int:
     """The row's label as an index into the classes; DataError when it is none."""
     text = row[config.label_column] or ""
+    text = config.label_classes.get(text, text)
     if text in config.classes:
         return config.classes.index(text)
     if not text.isdecimal() or int(text) >= len(config.classes):

@@ -231,3 +231,10 @@ def test_a_config_that_cannot_be_used_names_its_fault(tmp_path: Path, text: str,
 def test_a_config_that_is_not_there_is_an_error_of_ours(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read nothing\.toml"):
         load_config(tmp_path / "nothing.toml")
+
+
+def test_words_of_the_label_column_may_be_pooled_into_classes(tmp_path: Path) -> None:
+    grades = {str(grade): "mild" if grade < 2 else "severe" for grade in range(5)}
+    pooled = config(tmp_path, classes=["mild", "severe"], label_classes=grades)
+    labels = [label_of(pooled, {"file": "x.png", pooled.label_column: str(grade)}) for grade in range(5)]
+    assert labels == [0, 0, 1, 1, 1]
