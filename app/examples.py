@@ -21,6 +21,7 @@ def _frame(index: int, lambda_: float, asked: float | None, probability: float, 
 REPORT: dict[str, Any] = {
     "mode": "generated",
     "target_class": "osteoarthritis (KL 2-4)",
+    "answer": "probability",
     "threshold": 0.5,
     "input": {
         "probability": 0.31,

@@ -8,7 +8,7 @@ F: frames, D: latent size, C: channels, S: the side of the square images.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,7 +148,7 @@ class Explanation:
     flip: Flip
     timing_ms: Mapping[str, float]
     """milliseconds spent in "encode", "traverse" (choosing λ), "synthesise" and "predict" """
-    answer: str = "probability"
+    answer: Literal["probability", "expected_grade"] = "probability"
     """what every probability here is: the target's, or "expected_grade", which is one as a share of the scale"""
 
 

@@ -156,10 +156,15 @@ class TimingMs(Value):
 
 
 class Report(Value):
-    """One explanation. `lambda` rises along `frames`; every probability is f's own on the delivered 8-bit pixels."""
+    """One explanation. `lambda` rises along `frames`; every probability is f's own on the delivered 8-bit pixels.
+
+    `answer` says what every probability here is: the target's, or, along a direction for grades, the expected grade as
+    a share of the scale.
+    """
 
     mode: Mode
     target_class: str
+    answer: Literal["probability", "expected_grade"] = "probability"
     threshold: Probability
     input: InputReport
     reconstruction: ReconstructionReport

@@ -26,6 +26,7 @@ def make_report(
     return jobs.Report(
         mode="generated",
         target_class=explanation.target,
+        answer=explanation.answer,
         threshold=explanation.threshold,
         input=jobs.InputReport(
             probability=explanation.input_probability,
