@@ -32,6 +32,10 @@ _KINDS: dict[type[UndecodableImage], Kind] = {
     ImageUnsupported: IMAGE_UNSUPPORTED,
     SyntaxUnsupported: UNSUPPORTED_IMAGE,
 }
+REFUSALS = frozenset(
+    {UPLOAD_TOO_LARGE, IMAGE_TOO_LARGE, IMAGE_EMPTY, IMAGE_TOO_SMALL, IMAGE_ANIMATED, *_KINDS.values()}
+)
+"""Everything that an upload can be refused as."""
 
 
 def read_upload(upload: UploadFile, *, max_bytes: int, max_pixels: int) -> bytes:

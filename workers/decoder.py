@@ -61,6 +61,11 @@ class Decoder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def child_pid(self) -> int | None:
+        """The process id of the child, if there is one."""
+        return self._child.pid if self._child is not None else None
+
     def start(self) -> None:
         """Begin to warm a child up, if there is none that lives; the first image waits for the rest."""
         if self._child is None or not self._child.is_ours_and_alive():
@@ -144,6 +149,11 @@ class _Child:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._questions, self._answers = self._process.stdin, self._process.stdout
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def is_ours_and_alive(self) -> bool:
         """Whether this very process started it (a fork has not), and it runs."""

@@ -33,8 +33,8 @@ def decoder() -> Iterator[Decoder]:
 
 def child_of(decoder: Decoder) -> psutil.Process:
     """The process behind a decoder that has been asked something."""
-    assert decoder._child is not None
-    return psutil.Process(decoder._child._process.pid)
+    assert decoder.child_pid is not None
+    return psutil.Process(decoder.child_pid)
 
 
 def played_by(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Decoder:
@@ -151,7 +151,7 @@ def test_a_child_that_hangs_is_ended_at_the_deadline(tmp_path: Path, monkeypatch
 def test_a_child_ends_with_its_worker() -> None:
     program = (
         "import os, sys; from workers.decoder import Decoder\n"
-        "decoder = Decoder(1, 1); decoder.start(); print(decoder._child._process.pid, flush=True)\n"
+        "decoder = Decoder(1, 1); decoder.start(); print(decoder.child_pid, flush=True)\n"
         "sys.stdin.read()"
     )
     worker = psutil.Popen(
