@@ -29,6 +29,7 @@ LEAST_OF_EACH = 50
 LOGIT_CLIP = 6.0  # f's logits beyond ±6 are all the same certainty
 RARE = 0.2  # an answer is rare below this share, and then its samples count for more
 BALANCE_BINS = 10
+PRODUCT_AXES = 30  # whose products a curved surrogate has
 WHITENING = 0.5  # 0 leaves w as it is, 1 gives every principal axis the same spread
 
 
@@ -236,6 +237,37 @@ def score_surrogate(surrogate: Surrogate, w: np.ndarray, p: np.ndarray, threshol
     predicted, answers = surrogate.logit(w), p >= threshold
     auc = float(roc_auc_score(answers, predicted)) if rarer(answers) else float("nan")
     return auc, float(r2_score(clipped_logit(p), np.clip(predicted, -LOGIT_CLIP, LOGIT_CLIP)))
+
+
+def curved_r2(
+    coordinates: Coordinates, fitted: tuple[np.ndarray, np.ndarray], fresh: tuple[np.ndarray, np.ndarray], seed: int = 0
+) -> float:
+    """R² that a surrogate with products of the leading axes would have: what a straight direction leaves unexplained.
+
+    Args:
+        coordinates: of the space.
+        fitted: w [N, D] and what is read from f's answers [N], to fit on.
+        fresh: the same, to measure on.
+        seed: of the folds.
+    """
+    (w, numbers), (w_fresh, numbers_fresh) = fitted, fresh
+    v, target = _with_products(coordinates(w)), clipped_logit(numbers)
+    spread = np.maximum(v.std(axis=0), 1e-12)
+    left_out = np.empty((len(PENALTIES), len(v)))
+    for train, test in folds(len(v), seed):
+        a, b = ridge_path(v[train] / spread, target[train], np.ones(len(train)))
+        left_out[:, test] = a @ (v[test] / spread).T + b[:, None]
+    best = int(np.argmax([r2_score(target, row) for row in left_out]))
+    a, b = ridge_path(v / spread, target, np.ones(len(v)))
+    predicted = _with_products(coordinates(w_fresh)) / spread @ a[best] + b[best]
+    return float(r2_score(clipped_logit(numbers_fresh), predicted))
+
+
+def _with_products(v: np.ndarray) -> np.ndarray:
+    """Coordinates [N, D], then all products of two of the leading axes, which stand last."""
+    leading = v[:, -PRODUCT_AXES:]
+    i, j = np.triu_indices(leading.shape[1])
+    return np.concatenate([v, leading[:, i] * leading[:, j]], axis=1)
 
 
 def walk_step(

@@ -16,7 +16,17 @@ from models.aim import read
 from models.manifest import Aim
 from models.traversal import Direction
 from training.config import DirectionConfig
-from training.direction import LEAST_OF_EACH, Coordinates, Fit, Surrogate, cosine, fit_logistic, fit_ridge, rarer
+from training.direction import (
+    LEAST_OF_EACH,
+    Coordinates,
+    Fit,
+    Surrogate,
+    cosine,
+    curved_r2,
+    fit_logistic,
+    fit_ridge,
+    rarer,
+)
 from training.errors import ConfigError
 from training.further_directions import (
     Found,
@@ -105,6 +115,7 @@ def search(
         "samples": len(samples.w),
         "positive_share": float((numbers >= aim.threshold).mean()),
         "surrogates": {name: fit_figures(fit) | checked(fit.surrogate, check, aim) for name, fit in fits.items()},
+        "curved_r2": curved_r2(coordinates, (samples.w, numbers), (check.w, check.numbers(aim)), seed),
         "curve": curve,
         "settled": curve[-1].get("cosine", 0.0) >= config.settled_cosine,
         "val_images": len(val),

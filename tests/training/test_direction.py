@@ -14,6 +14,7 @@ from training.direction import (
     clipped_logit,
     cosine,
     cosine_with_span,
+    curved_r2,
     fit_logistic,
     fit_ridge,
     project_out,
@@ -99,6 +100,18 @@ def test_the_exact_surrogate_explains_all_of_the_logit() -> None:
     auc, r2 = score_surrogate(Surrogate(0.8 * ALPHA, -0.5), w, p, 0.5)
     assert auc == pytest.approx(1.0)
     assert r2 == pytest.approx(1.0, abs=1e-3)
+
+
+def test_what_a_straight_direction_cannot_explain_is_told() -> None:
+    def bent(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        w, _ = answers(n, seed)
+        v = COORDINATES(w)
+        return w, sigmoid(0.5 * (v[:, -1] + v[:, -1] * v[:, -2]))
+
+    fresh = bent(1000, seed=7)
+    straight = fit_ridge(COORDINATES, *bent(3000, seed=6), 0.5)
+    assert score_surrogate(straight.surrogate, *fresh, 0.5)[1] < 0.7
+    assert curved_r2(COORDINATES, bent(3000, seed=6), fresh) > 0.95
 
 
 def test_an_auc_of_one_decision_alone_is_unknown() -> None:
