@@ -143,7 +143,7 @@ class DirectionConfig(Section):
     val_images: Positive = 60  # on which the walks are tried
     settled_cosine: Share = 0.97  # no more samples once twice as many turned the direction by less than this
     surrogates: tuple[Literal["logistic", "ridge"], ...] = ("logistic", "ridge")
-    blends: tuple[Share, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)  # 0 the paper's walk, 1 the natural, between: Σ shrunk
+    blends: tuple[Share, ...] = (0.0, 0.1, 0.25, 0.5, 1.0)  # 0 the paper's walk, 1 the natural, between: Σ shrunk
     one_vs_rest: bool = False  # a direction for each class against all others
     ordinal: bool = False  # the classes are grades in rising order: a direction for the expected grade
     ordinal_threshold: float | None = None  # in grades; None: midway between the target's lowest and the grade below
@@ -160,6 +160,17 @@ class EvaluateConfig(Section):
     bootstrap: Positive = 1000
     max_images: Positive | None = None  # None: the whole test split
     direction_images: Positive | None = 200  # for each named direction beside main; None: the whole test split
+
+
+class AuditConfig(Section):
+    """The small classifiers that the audits train, and what they are asked."""
+
+    train_images: Positive = 4000  # drawn from train; fewer where there are fewer
+    passes: Positive = 4
+    val_images: Positive = 96  # that probes are put on, half of each side
+    draws: Positive = 12  # natural edits beside every probe
+    shuffles: Positive = 3
+    samples: Positive = 4000  # generated images that each shuffled classifier is asked about
 
 
 class SpaceConfig(Section):
@@ -183,6 +194,7 @@ class RunConfig(Section):
     encoder: EncoderConfig
     direction: DirectionConfig
     evaluate: EvaluateConfig = EvaluateConfig()
+    audit: AuditConfig = AuditConfig()
 
     @property
     def sha256(self) -> str:
