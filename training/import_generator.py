@@ -32,7 +32,9 @@ from training.whole_folder import whole_folder
 
 DESCRIPTION, WEIGHTS = "generator.json", "weights.safetensors"
 PARITY_SHARE = 1e-4  # largest difference between torch and ONNX Runtime, as a share of the output's range
-PROBES, GRID = 4, 64
+PROBES = 4
+GRID_PX = 2048  # side of the sample grid, at most
+GRID_SIDES = (2, 8)  # fewest and most samples along it
 PSI = 0.7  # of the sample grid
 
 
@@ -192,7 +194,9 @@ def _write_networks(G: Generator, architecture: Architecture, folder: Path) -> f
 @torch.no_grad()
 def _write_samples(G: Generator, path: Path) -> tuple[float, float]:
     """A grid of truncated samples; returns the lowest and highest value before they are clipped to [-1, 1]."""
-    z = torch.randn(GRID, G.mapping.latent_size, generator=torch.Generator().manual_seed(0))
+    fewest, most = GRID_SIDES
+    side = min(max(GRID_PX // G.synthesis.resolutions[-1], fewest), most)
+    z = torch.randn(side**2, G.mapping.latent_size, generator=torch.Generator().manual_seed(0))
     images = torch.cat([G(part, psi=PSI) for part in z.split(8)])
     save_grid(images, path)
     return float(images.min()), float(images.max())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from models.pixels import encode_png
+from tests.training.raw_files import write_dicom
 from training.config import DataConfig, RunConfig, load_config
 from training.data import ImageSet, label_of, read_splits
 from training.errors import ConfigError, DataError, LeakageError
@@ -150,6 +151,13 @@ def test_a_file_in_two_rows_is_refused(tmp_path: Path) -> None:
     write(tmp_path, [*ROWS, {**ROWS[0], "split": "test", "patient": "another"}])
     with pytest.raises(DataError, match=r"train0\.png stands in more than one row"):
         read_splits(config(tmp_path))
+
+
+def test_a_folder_may_hold_dicom_files(tmp_path: Path) -> None:
+    write(tmp_path)
+    for i, row in enumerate(ROWS):
+        write_dicom(tmp_path / "images" / row["file"], np.full((24, 24), 10 * i, np.uint8))
+    assert read_splits(config(tmp_path))["val"].images[:, 0, 8, 8].tolist() == [40, 50, 60, 70]
 
 
 def zipped(root: Path, folder_of: Callable[[str], str]) -> DataConfig:

@@ -8,7 +8,7 @@ import pytest
 from pydicom.uid import generate_uid
 
 from models.errors import UndecodableImage
-from tests.training.test_oai import image_of, rows_of, write_dicom
+from tests.training.raw_files import image_of, rows_of, write_dicom
 from training.dicom import Header, one_frame, prepare_dicom, read_header, read_pixels, upright
 from training.errors import DataError
 from training.prepared import Options, Unusable

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
-from tests.training.test_oai import image_of, rows_of
+from tests.training.raw_files import image_of, rows_of
 from training.__main__ import app
 from training.camelyon import find_slides, prepare_camelyon16
 from training.errors import DataError
