@@ -309,5 +309,5 @@ def _check_depth(image: DicomImage, header: FrameHeader) -> None:
         raise ImageDamaged("The image inside the DICOM object has deeper pixels than it declares.")
     if image.syntax in (JPEG_BASELINE, JPEG_EXTENDED) and (header.bits > 8) is not (image.bits_allocated > 8):
         raise ImageDamaged("The image inside the DICOM object has another depth than it declares.")
-    if image.syntax == JPEG_EXTENDED and header.bits > 8 and not find_spec("gdcm"):
-        raise ImageUnsupported("JPEG Extended with 12 bits a pixel is not read here.")
+    if image.syntax == JPEG_EXTENDED and header.bits > 8:
+        raise ImageUnsupported("JPEG Extended with 12 bits a pixel is not read.")

@@ -128,8 +128,7 @@ def _codec(image: DicomImage) -> str:
         return "pylibjpeg"
     if image.syntax in JPEG_LS:
         return "pyjpegls"
-    is_eight_bits = image.syntax in (JPEG_BASELINE, JPEG_EXTENDED) and image.bits_allocated == 8
-    return "pillow" if is_eight_bits else "gdcm"
+    return "pillow" if image.syntax in (JPEG_BASELINE, JPEG_EXTENDED) else "gdcm"
 
 
 def _stored_bits(values: Stored, image: DicomImage) -> Stored:

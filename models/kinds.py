@@ -11,6 +11,6 @@ def sniff(data: bytes) -> ImageKind | None:
         return "png"
     if data.startswith(b"\xff\xd8\xff"):
         return "jpeg"
-    if data[:4] in (b"II*\0", b"MM\0*"):
-        return "tiff"
-    return "dicom" if data[128:132] == b"DICM" else None
+    if data[128:132] == b"DICM":  # before TIFF, for a DICOM preamble may look like one (PS3.10, 7.1)
+        return "dicom"
+    return "tiff" if data[:4] in (b"II*\0", b"MM\0*") else None

@@ -84,7 +84,7 @@ def _bare_png(data: bytes) -> tuple[bytes, float, bool]:
     kept: list[bytes | memoryview] = [SIGNATURE]
     gamma, is_screen, colour_type = 0, False, 0
     for name, whole in chunks(data):
-        if name in _PIXEL_CHUNKS or (name == b"eXIf" and len(whole) <= _LARGEST_EXIF):
+        if name in _PIXEL_CHUNKS or (name == b"eXIf" and _is_plausible(whole)):
             kept.append(whole)
         if name == b"IHDR" and len(whole) == 25:
             colour_type = whole[17]
@@ -100,6 +100,10 @@ def _bare_png(data: bytes) -> tuple[bytes, float, bool]:
         if not 0.1 <= exponent <= 10:
             raise ImageDamaged("The PNG has an impossible gamma.")
     return b"".join(kept), 1.0 if abs(exponent - 1) < _GAMMA_TOLERANCE else exponent, colour_type == _GREY_AND_ALPHA
+
+
+def _is_plausible(exif: memoryview) -> bool:
+    return len(exif) <= _LARGEST_EXIF and bytes(exif[8:12]) in (b"II*\0", b"MM\0*")
 
 
 def _narrowed(image: Image.Image, exponent: float, *, is_negative: bool) -> U8:
