@@ -46,7 +46,7 @@ from training.walk_trial import Start, Trial, contenders, equal_change_scores, m
 
 FIT_SEED, CHECK_SEED = 1, 2
 DOUBLINGS = 3  # the first fit of the learning curve sees an eighth of the samples
-FEWER_ERRORS = 2.0  # standard errors by which a walk must flip fewer images than another to be out of the choice
+FEWER_ERRORS = 2.0  # standard errors by which a walk that flips fewer, or reaches less far, is out of the choice
 LEVEL_ERRORS = 1.0  # standard errors within which two walks do equally well at equal change
 LARGEST_TRIAL = 0.25  # share of all questions that trying walks may take
 
@@ -104,7 +104,8 @@ def search(
             advance(1)
     scores = equal_change_scores(trials)
     flipping = contenders({name: trial.flipped for name, trial in trials.items()}, FEWER_ERRORS, seed)
-    level = contenders({name: scores[name] for name in flipping}, LEVEL_ERRORS, seed)
+    reaching = contenders({name: trials[name].reach for name in flipping}, FEWER_ERRORS, seed)
+    level = contenders({name: scores[name] for name in reaching}, LEVEL_ERRORS, seed)
     best = max(level, key=lambda name: (fits[kind_of(name)].cv_r2, scores[name].mean()))
     kind, blend = kind_of(best), config.blends[list(walks).index(best) % len(config.blends)]
     numbers = samples.numbers(aim)
@@ -123,6 +124,7 @@ def search(
         "agreement_0": float(trials[best].agreed.mean()),
         "walks": {name: {"score": float(scores[name].mean()), **trials[name].figures()} for name in walks},
         "flip_as_many_as_any": flipping,
+        "and_reach_as_far": reaching,
         "level_with_the_best": level,
     }
     further_aims(found, samples, check, coordinates, space, classes, aim, config, blend, seed)

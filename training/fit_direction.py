@@ -96,7 +96,8 @@ def direction_notes(choice: Mapping[str, Any]) -> list[str]:
     settled = turned and (", which counts as settled." if choice["settled"] else ", which does not count as settled.")
     notes = [
         f"Shipped is the {walk} walk of the {kind} surrogate: of those that flip as many of {choice['val_images']} val "
-        f"images as any, the one that flips most at equal change ({tried}). On val it flips {chosen['flip_rate']:.0%}.",
+        f"images and reach as far as any, the one that flips most at equal change ({tried}). On val it flips "
+        f"{chosen['flip_rate']:.0%}.",
         f"Both surrogates on fresh generated images, calibrated to logits of the classifier: {fits}. "
         f"A surrogate that bends with the image would reach R² {choice['curved_r2']:.3f}.",
         f"The surrogate was fitted on {choice['samples']:,} generated images, {choice['positive_share']:.0%} of them "

@@ -17,6 +17,7 @@ import numpy as np
 from models.traversal import Direction, Latent, limits, logit, walk
 
 SHARES = (np.arange(1, 7) / 6) ** 2  # of the way to the edge of the space, as the engine's coarse grid
+SURE = float(logit(0.95))  # logits; the surest answer that a strip asks for
 BUDGETS = 20  # changes at which flip rates are compared
 RESAMPLES = 500
 
@@ -59,6 +60,11 @@ class Trial:
         """Whether f changed its decision on the way, float64 [N]."""
         return np.isfinite(self.changed).astype(np.float64)
 
+    @property
+    def reach(self) -> np.ndarray:
+        """How much of the way from the threshold to a sure answer the edge of the space lies, 0 to 1, [N]."""
+        return np.clip(self.beyond / SURE, 0, 1)
+
     def figures(self) -> dict[str, float | None]:
         """For choice.json. `flip_rate` is of the reconstruction's decision, `flip_rate_of_input` of the input's."""
         flipped = self.flipped > 0
@@ -66,7 +72,7 @@ class Trial:
             "flip_rate": float(flipped.mean()),
             "flip_rate_of_input": float((flipped | ~self.agreed).mean()),
             "changed": float(np.median(self.changed[flipped])) if flipped.any() else None,
-            "logits_beyond_threshold": float(np.median(self.beyond)),
+            "reach": float(self.reach.mean()),
             "logits_per_lambda": float(np.median(self.steepness)),
         }
 

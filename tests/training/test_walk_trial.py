@@ -68,6 +68,12 @@ def test_an_input_on_the_other_side_than_its_reconstruction_counts_as_flipped() 
     assert (figures["flip_rate"], figures["flip_rate_of_input"]) == (0, 1)
 
 
+def test_the_reach_is_full_where_f_is_sure_at_the_edge_and_nothing_where_it_has_turned_back() -> None:
+    reach = try_walk(start(-1.0, -3.9), ALONG, LATENT, 0.5, render, Reader()).reach
+    assert reach == pytest.approx([1, 1])
+    assert try_walk(start(-1.0), UNSEEN, LATENT, 0.5, render, Reader()).reach.tolist() == [0]
+
+
 def trial(*changed: float) -> Trial:
     n = len(changed)
     return Trial(np.array(changed), np.ones(n), np.ones(n), np.ones(n, bool))
