@@ -23,7 +23,7 @@ from app.problems import answer_with_problems
 from app.routes import classifiers, events, explain, health, jobs, pages, results, spaces, telemetry
 from app.service import Service
 from app.settings import Settings
-from app.uploads import MULTIPART_BYTES
+from app.uploads import LONGEST_FIELD_BYTES, MOST_FIELDS, MULTIPART_BYTES
 from app.witness import Witness
 from workers.outbox import Outbox
 from workers.reconcile import start_reconciler
@@ -52,6 +52,7 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_beside_the_requests,
+        form_limits={"max_files": 1, "max_fields": MOST_FIELDS, "max_part_size": LONGEST_FIELD_BYTES},
         telemetry=NO_TELEMETRY_OF_ITS_OWN,  # `witness` says what may be told of a request
     )
     service = service or Service.of(settings)

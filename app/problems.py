@@ -50,6 +50,8 @@ WEBHOOK_NOT_FOUND = Kind(404, "webhook-not-found", "No webhook is configured und
 
 METHOD_NOT_ALLOWED = Kind(405, "method-not-allowed", "This address does not take this method")
 
+BODY_TOO_SLOW = Kind(408, "body-too-slow", "The request came too slowly")
+
 JOB_NOT_FINISHED = Kind(409, "job-not-finished", "The job is not finished yet")
 JOB_FAILED = Kind(409, "job-failed", "The job failed")
 JOB_CANCELED = Kind(409, "job-canceled", "The job was canceled")
@@ -77,6 +79,7 @@ KEY_REUSED = Kind(422, "idempotency-key-reused", "The Idempotency-Key was used f
 RATE_EXCEEDED = Kind(429, "rate-exceeded", "Too many requests of this client")
 TOO_MANY_JOBS = Kind(429, "too-many-jobs", "Too many unfinished jobs of this client")
 QUEUE_FULL = Kind(429, "queue-full", "The queue is full")
+TOO_MANY_UPLOADS = Kind(429, "too-many-uploads", "Too many uploads at once")
 
 INTERNAL = Kind(500, "internal", "Something went wrong in the service")
 

@@ -25,6 +25,8 @@ from models.structure import BYTES_PER_PIXEL, Declared, walk
 SMALLEST_SIDE_PX = 8
 MULTIPART_BYTES = 64 * 1024
 """What the form around the file may take: its fields, boundaries and headers."""
+MOST_FIELDS, LONGEST_FIELD_BYTES = 32, 16 * 1024
+"""Of a form, besides its one file; the parser itself limits each part to 8 headers of 4 KiB."""
 
 _KINDS: dict[type[UndecodableImage], Kind] = {
     ImageTruncated: IMAGE_TRUNCATED,

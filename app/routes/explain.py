@@ -9,6 +9,7 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Form, Header, Request, Response
 
 from app import problems
+from app.body_limit import release_body
 from app.callers import Caller
 from app.examples import QUEUED_JOB, SUCCEEDED_JOB
 from app.problems import Problem, problem_responses
@@ -100,6 +101,7 @@ router = APIRouter(tags=["explain"])
             problems.CLASSIFIER_NOT_FOUND,
             problems.DIRECTION_NOT_FOUND,
             problems.WEBHOOK_NOT_FOUND,
+            problems.BODY_TOO_SLOW,
             problems.UPLOAD_TOO_LARGE,
             problems.IMAGE_TOO_LARGE,
             problems.UNSUPPORTED_BODY,
@@ -115,6 +117,7 @@ router = APIRouter(tags=["explain"])
             problems.RATE_EXCEEDED,
             problems.TOO_MANY_JOBS,
             problems.QUEUE_FULL,
+            problems.TOO_MANY_UPLOADS,
             problems.BROKER_AWAY,
             problems.STORE_FULL,
             problems.BUNDLE_UNUSABLE,
@@ -137,6 +140,8 @@ async def explain(
     an image that only the worker finds to be broken ends its job as `failed` with the code `undecodable-image`.
     """
     accepted = await run_sync(_accept, service, caller, form, idempotency_key, current_traceparent())
+    await form.image.close()
+    release_body(request)
     request.state.job = accepted.job_id
     response.headers["Location"] = job_path(accepted.job_id)
     if accepted.replayed:

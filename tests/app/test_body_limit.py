@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -83,6 +84,75 @@ def test_the_answer_to_a_refused_body_announces_that_the_connection_closes() -> 
     wire = Wire([b"x" * 101, b"x"])
     wire.run()
     assert (b"connection", b"close") in wire.sent[0]["headers"]
+
+
+def test_a_body_that_stops_arriving_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "IDLE_S", 0.05)
+    monkeypatch.setattr(body_limit, "LINGER_IDLE_S", 0.05)
+    wire = Wire([b"x" * 10], declared=90, silent=True)
+    assert wire.run()[0] == 408
+    assert (b"connection", b"close") in wire.sent[0]["headers"]
+
+
+def test_a_body_that_arrives_drop_by_drop_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "WHOLE_S", 0.05)
+
+    class Dripping(Wire):
+        async def receive(self) -> Message:
+            await asyncio.sleep(0.02)
+            return await super().receive()
+
+    assert Dripping([b"x"] * 50, declared=50).run()[0] == 408
+
+
+def test_waiting_for_the_answer_is_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "IDLE_S", 0.02)
+
+    async def patient(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        with suppress(TimeoutError):
+            await asyncio.wait_for(receive(), 0.1)  # for the client to go, which it does not
+        await echo_length(scope, receive, send)
+
+    wire = Wire([b"x" * 10], declared=10)
+    limited = BodyLimit(patient, LIMIT)
+
+    async def no_more() -> Message:
+        if wire._chunks:
+            return await wire.receive()
+        await asyncio.sleep(0.05)
+        return {"type": "http.disconnect"}
+
+    asyncio.run(limited(wire.scope, no_more, wire.send))
+    assert wire.sent[0]["status"] == 200
+
+
+def together(limited: BodyLimit, *wires: Wire) -> list[int]:
+    """Several requests at the same time; their statuses."""
+
+    async def run() -> None:
+        await asyncio.gather(*(limited(wire.scope, wire.receive, wire.send) for wire in wires))
+
+    asyncio.run(run())
+    return [wire.sent[0]["status"] for wire in wires]
+
+
+def test_a_body_without_room_beside_the_others_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "ROOM_S", 0.05)
+    monkeypatch.setattr(body_limit, "LINGER_IDLE_S", 0.05)
+    monkeypatch.setattr(body_limit, "IDLE_S", 0.3)
+    holding, late = Wire([b"x" * 90], declared=99, silent=True), Wire([b"x" * 20], declared=20)
+    assert together(BodyLimit(echo_length, LIMIT, max_held_bytes=100), holding, late) == [408, 429]
+
+
+def test_a_body_waits_for_the_room_that_another_gives_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "IDLE_S", 0.1)
+    monkeypatch.setattr(body_limit, "LINGER_IDLE_S", 0.05)
+    holding, late = Wire([b"x" * 90], declared=99, silent=True), Wire([b"x" * 20], declared=20)
+    limited = BodyLimit(echo_length, LIMIT, max_held_bytes=100)
+    assert together(limited, holding, late) == [408, 200]
+    assert limited.room.left == 100
 
 
 def test_a_client_that_falls_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
