@@ -12,7 +12,7 @@ CHAOS_ARGS ?=
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-all lint format training bench chaos clean
+.PHONY: help demo serve test test-all lint format training bench chaos schemathesis audit clean
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -52,6 +52,12 @@ chaos: $(VENV)/.test ## a thousand jobs while processes are killed at random; pr
 
 bench: $(VENV)/.test ## print one JSON object of measured figures
 	@$(BIN)/python -m tests.performance.bench
+
+schemathesis: $(VENV)/.test ## hold a whole service to its OpenAPI document with 5,000 made-up requests
+	@$(BIN)/python -m tests.integration.contract --cases 5000
+
+audit: $(VENV)/.test ## look the installed packages up among the known vulnerabilities
+	$(BIN)/python -m pip_audit --skip-editable
 
 clean: ## remove the virtual environment, caches and demo/; trained runs/ stay
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -38,6 +38,11 @@ class Addresses:
                 return route.path
         return OTHER
 
+    def methods(self, scope: Scope) -> list[str]:
+        """The methods that an address takes, whatever this request's is."""
+        taken = [route.methods for route in self._routes if route.matches(scope)[0] is not Match.NONE]
+        return sorted({method for methods in taken for method in methods or ()})
+
 
 def method(scope: Scope) -> str:
     """The request's method; `other` for those that nobody needs."""

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import Header, Response
+from pydantic.json_schema import SkipJsonSchema
 
-IfNoneMatch = Annotated[str | None, Header(description="`ETag`s that the client has; 304 if one still holds.")]
+IfNoneMatch = Annotated[
+    str | SkipJsonSchema[None], Header(description="`ETag`s that the client has; 304 if one still holds.")
+]
 
 ETAG_HEADER = {"description": "Changes whenever the answer does.", "schema": {"type": "string"}}
 NOT_MODIFIED = {

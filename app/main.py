@@ -64,7 +64,8 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
     pages.serve_assets(app)
     answer_with_problems(app)
     describe(app, keys=service.identity.asks)
-    _surround(app, service, Addresses(paths))
+    app.state.addresses = Addresses(paths)
+    _surround(app, service, app.state.addresses)
     return app
 
 

@@ -96,7 +96,7 @@ NOT_READY = Kind(503, "not-ready", "The service is not ready")
 class FieldError(BaseModel):
     """One thing that is wrong with one field."""
 
-    field: str = Field(description="The field's name; nested parts are joined by dots.", examples=["frames"])
+    field: str = Field(description="The field's name.", examples=["frames"])
     detail: str = Field(description="The rule that it breaks.", examples=["must be odd"])
 
 
@@ -216,15 +216,19 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     phrase = HTTPStatus(error.status_code).phrase
     kind = kinds.get(error.status_code) or Kind(error.status_code, phrase.lower().replace(" ", "-"), phrase)
     details = {404: "No route of this service matches the path.", 405: f"{request.method} is not allowed here."}
-    return _respond(request, kind, details.get(error.status_code, error.detail), headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(request.app.state.addresses.methods(request.scope)) or headers.get("Allow", "")
+    return _respond(request, kind, details.get(error.status_code, error.detail), headers=headers)
 
 
 async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     """Names the fields and the rules, but never repeats what was sent: it may be about a patient."""
     assert isinstance(error, RequestValidationError)
     errors = [
-        FieldError(field=".".join(map(str, found["loc"][1:])) or str(found["loc"][0]), detail=_rule(found["msg"]))
+        FieldError(field=str(found["loc"][min(1, len(found["loc"]) - 1)]), detail=_rule(found["msg"]))
         for found in error.errors()
+        if found["type"] != "none_required"  # the other half of "this, or not sent at all"
     ]
     fields = ", ".join(dict.fromkeys(found.field for found in errors))
     return _respond(request, INVALID_REQUEST, f"Check {fields}.", errors)

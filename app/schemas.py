@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from fastapi import UploadFile
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from models.bundle import Bundle
 from models.manifest import ClassifierManifest, SpaceManifest
@@ -58,8 +59,8 @@ class ExplainForm(BaseModel):
 
     image: UploadFile = Field(description="One image as PNG, JPEG, TIFF or DICOM; told by its content, never its name.")
     classifier_id: str = Field(description="Which classifier to explain, by its `id`.", examples=["knee-oa"])
-    classifier_version: int | None = Field(
-        default=None, ge=1, description="Which version of it; the highest unless one is asked for."
+    classifier_version: Annotated[int, Field(ge=1)] | SkipJsonSchema[None] = Field(
+        default=None, description="Which version of it; the highest unless one is asked for."
     )
     frames: Annotated[int, AfterValidator(_odd)] = Field(
         default=9,
@@ -71,7 +72,7 @@ class ExplainForm(BaseModel):
     span: Annotated[str, AfterValidator(_span)] = Field(
         default="0.05,0.95", description="The probabilities at the strip's ends: `low,high`."
     )
-    targets: Annotated[str, AfterValidator(_targets)] | None = Field(
+    targets: Annotated[str, AfterValidator(_targets)] | SkipJsonSchema[None] = Field(
         default=None,
         description="The probabilities to show, rising, with commas between them, in place of `frames` and `span`; the "
         "start stands among them as one frame more.",
@@ -79,11 +80,11 @@ class ExplainForm(BaseModel):
     )
     mode: Mode = Field(default="generated", description="How frames are made: `generated` are drawn by the generator.")
     direction: str = Field(default="main", description="One of the classifier's named directions.")
-    priority: Priority | None = Field(
+    priority: Priority | SkipJsonSchema[None] = Field(
         default=None,
         description="`batch` lets interactive jobs go first; the key's own unless said. A batch key has batch jobs.",
     )
-    callback: str | None = Field(
+    callback: str | SkipJsonSchema[None] = Field(
         default=None, description="The name of a configured webhook that is told when the job has ended."
     )
 
@@ -192,14 +193,6 @@ class JobList(BaseModel):
 
     jobs: list[JobSummary]
     next: str | None = Field(description="Where the next ones are; null at the end.")
-
-
-class JobNews(BaseModel):
-    """What an event of a job tells: where it stood."""
-
-    status: Status
-    progress: Progress
-    attempts: int
 
 
 def _told(record: JobRecord) -> dict[str, Any]:

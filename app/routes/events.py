@@ -5,6 +5,7 @@ from typing import Annotated
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import StreamingResponse
+from pydantic.json_schema import SkipJsonSchema
 
 from app import problems
 from app.examples import EVENTS
@@ -13,6 +14,21 @@ from app.routes.jobs import NO_SUCH_JOB, JobId, find_job
 from app.service import TheCaller, TheService
 
 RETRY_AFTER_S = 5
+
+_EVENT = {
+    "description": "One event; the stream has any number of them.",
+    "type": "object",
+    "required": ["event", "id", "data"],
+    "properties": {
+        "event": {"enum": ["status", "progress", "finished"]},
+        "id": {"type": "string", "description": "What to go on after, as `Last-Event-ID`."},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "description": "Where the job stood: its `status`, `progress` and `attempts`.",
+        },
+    },
+}
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"])
 
@@ -24,7 +40,7 @@ router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"])
     response_class=StreamingResponse,
     response_description="Server-sent events until the job is over.",
     responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": EVENTS}}},
+        200: {"content": {"text/event-stream": {"schema": _EVENT, "example": EVENTS}}},
         204: {"description": "The client has seen the last event; there is nothing more to listen for."},
         **problem_responses(*NO_SUCH_JOB, problems.TOO_MANY_LISTENERS),
     },
@@ -34,7 +50,8 @@ async def events(
     service: TheService,
     caller: TheCaller,
     last_event_id: Annotated[
-        str | None, Header(description="The `id` of the last event that was seen; the stream goes on after it.")
+        str | SkipJsonSchema[None],
+        Header(description="The `id` of the last event that was seen; the stream goes on after it."),
     ] = None,
 ) -> Response:
     """Server-sent events `status`, `progress` and `finished`, each with where the job stood as JSON, and an `id`.

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Form, Header, Request, Response
+from pydantic.json_schema import SkipJsonSchema
 
 from app import problems
 from app.body_limit import release_body
@@ -38,7 +39,7 @@ def only_multipart(request: Request) -> None:
 
 
 IdempotencyKey = Annotated[
-    str | None,
+    str | SkipJsonSchema[None],
     Header(
         min_length=1,
         max_length=255,
@@ -47,7 +48,7 @@ IdempotencyKey = Annotated[
     ),
 ]
 Prefer = Annotated[
-    str | None,
+    str | SkipJsonSchema[None],
     Header(
         description="`wait=N`: be answered when the job is over, or after N seconds, 60 at most.", examples=["wait=10"]
     ),

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic.json_schema import SkipJsonSchema
 
 from app import problems
 from app.addresses import JOB_ID
@@ -75,9 +76,11 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 def jobs(
     service: TheService,
     caller: TheCaller,
-    status: Annotated[Status | None, Query(description="Only jobs that stand so.")] = None,
-    classifier_id: Annotated[str | None, Query(description="Only jobs about this classifier.")] = None,
-    cursor: Annotated[str | None, Query(description="Goes on where an earlier page ended; `next` has it.")] = None,
+    status: Annotated[Status | SkipJsonSchema[None], Query(description="Only jobs that stand so.")] = None,
+    classifier_id: Annotated[str | SkipJsonSchema[None], Query(description="Only jobs about this classifier.")] = None,
+    cursor: Annotated[
+        str | SkipJsonSchema[None], Query(description="Goes on where an earlier page ended; `next` has it.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="How many at most.")] = 50,
 ) -> JobList:
     """The jobs that this client asked for and that have not expired, without their reports."""
