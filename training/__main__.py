@@ -161,6 +161,23 @@ def evaluate_command(
     typer.echo(f"report and cards: {folder}")
 
 
+@app.command("audit")
+def audit_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
+    """Train classifiers with planted cues and shuffled labels, see if the method tells, and probe the run's."""
+    from training.audit import audit
+    from training.bars import held_to_bars
+    from training.card import figure_row
+
+    found = audit(*_open(config, runs))
+    for trial in found.details["planted_cue"]["trials"]:
+        verdict = "right" if trial["right"] else "wrong"
+        typer.echo(f"planted: {trial['planted']:20} named: {', '.join(trial['named']) or 'nothing'} ({verdict})")
+    for name, metric in held_to_bars(found.figures).items():
+        typer.echo(figure_row(name, metric))
+    for note in found.notes:
+        typer.echo(note)
+
+
 @app.command("card")
 def card_command(
     config: Config,

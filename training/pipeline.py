@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from training.audit import audit
 from training.config import GanConfig, RunConfig
 from training.errors import DataError
 from training.export import NETWORKS, export_networks
@@ -12,6 +13,7 @@ from training.measure import measure_run
 from training.prepare import prepare
 from training.publish import publish
 from training.refine_encoder import refine_encoder
+from training.report import AUDIT
 from training.runfolder import RunFolder
 from training.train_classifier import train_classifiers
 from training.train_encoder import train_encoder
@@ -37,6 +39,8 @@ def run_all(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
         fit_direction(config, run)
     if not (run.path / "report.json").exists():
         measure_run(config, run)
+    if not (run.path / AUDIT).exists():
+        audit(config, run)
     return publish(config, run, bundles)
 
 
@@ -67,5 +71,6 @@ def plan(config: RunConfig, runs: Path) -> list[str]:
         f"generator        {source_of_generator(gan)}",
         f"encoder          {encoder.total_kimg:g} thousand generated images, then {encoder.real_kimg:g} real",
         f"direction        {config.direction.samples:,} questions to f, {len(config.direction.blends)} walks on val",
+        f"audit            {config.audit.shuffles} classifiers on shuffled labels, 3 with a planted cue",
         f"bundles          spaces/{config.space.id}/{config.version}, classifiers/{f.id}/{config.version}",
     ]

@@ -95,7 +95,7 @@ def test_the_report_holds_every_figure_and_says_which_bars_were_missed(run: RunF
     bundles = store.open_classifier("narrow-gap"), store.open_space("drawn-joint")
     figures = bundles[0].manifest.metrics | bundles[1].manifest.metrics
     needed = {"classifier_auc", "surrogate_auc", "surrogate_auc_real", "agreement_0", "gap_0", "flip_rate"}
-    assert needed | {"monotonicity", "reconstruction_ms_ssim", "fid", "fid_ratio", "kid"} <= set(figures)
+    assert needed | {"monotonicity", "reconstruction_ms_ssim", "fid", "fid_ratio", "kid", "planted_cue"} <= set(figures)
     assert figures["classifier_auc"].value > 0.9
     assert figures["surrogate_auc"].value > 0.85
     for bundle in bundles:
