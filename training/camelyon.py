@@ -13,7 +13,8 @@ from typing import Any
 
 from training.errors import DataError
 from training.prepared import Options
-from training.slides import Slide, Tiling, cut_slides
+from training.slide_set import cut_slides
+from training.slides import Slide, Tiling
 
 NAME = re.compile(r"^(normal|tumor|test)_\d+$")
 

@@ -52,7 +52,7 @@ def prepare_dicom_command(
     shares: Shares = DEFAULT_SHARES,
 ) -> None:
     """Make a data set of DICOM files."""
-    from training.dicom import prepare_dicom
+    from training.dicom_set import prepare_dicom
 
     counts = prepare_dicom(
         folder,
@@ -121,7 +121,8 @@ def prepare_slides_command(
     shares: Shares = DEFAULT_SHARES,
 ) -> None:
     """Make a data set of tiles from whole slides."""
-    from training.slides import Tiling, prepare_slides
+    from training.slide_set import prepare_slides
+    from training.slides import Tiling
 
     tumour, excluded = tuple(tumour_groups.split(",")), tuple(excluded_groups.split(","))
     tiling = Tiling(tile_px, mpp, level, tissue_share, per_slide, tumour, excluded, seed)

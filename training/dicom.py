@@ -1,18 +1,15 @@
 """DICOM objects as raw material of a data set: which there are, whose they are, what they say, which way up they lie.
 
-Pixels come from `models.pixels` (polarity, rescale, VOI LUT and window), as for every upload. Patients get numbers: no
-identifier leaves the header. Letters: H rows, W columns.
+Pixels come from `models.pixels` (polarity, rescale, VOI LUT and window), as for every upload. Making a data set of a
+folder is `training.dicom_set`. Letters: H rows, W columns.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
@@ -25,11 +22,10 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from models.pixels import decode
 from training.errors import DataError
-from training.prepared import COLUMNS, Example, Options, Unusable, prepare_set
+from training.prepared import Unusable
 from training.runfolder import progress
 
 Orientation = tuple[str, str]
-FRAMES = ("first", "middle", "last")
 LARGEST_PX = 64_000_000
 
 
@@ -225,95 +221,4 @@ def read_headers(
             except Unusable as e:
                 found[name] = e
             advance(1)
-    return found
-
-
-def numbered_patients(identifiers: Sequence[str]) -> dict[str, str]:
-    """p00001, p00002 … for every identifier, in the order of their first appearance."""
-    return {identifier: f"p{i:05}" for i, identifier in enumerate(dict.fromkeys(identifiers), start=1)}
-
-
-def prepare_dicom(
-    folder: Path,
-    options: Options,
-    *,
-    labels: Path | None = None,
-    label_tag: str | None = None,
-    patient_tag: str = "PatientID",
-    frame: str | None = None,
-    max_side: int = 1024,
-    report: Callable[[str], None] = print,
-) -> dict[str, Any]:
-    """Makes a data set of the DICOM files below a folder.
-
-    Args:
-        folder: searched with all folders below it.
-        options: where to, how many may be skipped, how to split.
-        labels: a CSV with file (relative to the folder) and label; patient, split and further columns where it has
-            them. Only its files are read.
-        label_tag: instead, the keyword of the header element that holds the label.
-        patient_tag: the element that says whose image it is, where no CSV does.
-        frame: which one of several: first, middle, last or a number; None refuses files of several frames.
-        max_side: of the images that are written, in pixels.
-        report: told a line for everything that is left out.
-
-    Raises:
-        DataError: neither or both sources of labels, an unknown keyword, or what `prepare_set` raises.
-    """
-    if (labels is None) == (label_tag is None):
-        raise DataError("say either --labels or --label-tag")
-    for keyword in (patient_tag, *([label_tag] if label_tag else [])):
-        known_tag(keyword)
-    if frame is not None and frame not in FRAMES and not frame.isdecimal():
-        raise DataError(f"--frame must be {', '.join(FRAMES)} or a number from 0, not {frame!r}")
-    present = list_dicoms(folder)
-    rows = read_label_rows(labels, set(present)) if labels else {name: {} for name in present}
-    if len(present) > len(rows):
-        report(f"{len(present) - len(rows)} DICOM files have no row in the CSV and are left out")
-    headers = read_headers(folder, list(rows), patient_tag, label_tag)
-    others = [name for name, header in headers.items() if isinstance(header, Header) and not header.is_image]
-    if others and not labels:
-        report(f"{len(others)} DICOM objects hold no image and are left out")
-        rows = {name: row for name, row in rows.items() if name not in others}
-    number = numbered_patients([header.patient for header in headers.values() if isinstance(header, Header)])
-
-    def make(name: str) -> list[Example]:
-        header, row = headers[name], rows[name]
-        if isinstance(header, Unusable):
-            raise header
-        patient = row.get("patient") or (number[header.patient] if header.patient else "")
-        label = row.get("label") or header.label
-        if not patient or not label:
-            raise Unusable(f"nothing says {'its label' if patient else 'whose image it is'}")
-        more = {key: value for key, value in row.items() if key not in COLUMNS} | {"source": name}
-        pixels = shrunk(read_pixels(folder / name, header, frame), max_side)
-        return [Example(pixels, label, patient, row.get("split", ""), more)]
-
-    settings = {
-        "verb": "prepare-dicom",
-        "labels": hashlib.sha256(labels.read_bytes()).hexdigest() if labels else None,
-        "label_tag": label_tag,
-        "patient_tag": patient_tag,
-        "frame": frame,
-        "max_side": max_side,
-    }
-    return prepare_set(list(rows), make, settings, options, report)
-
-
-def read_label_rows(path: Path, present: set[str]) -> dict[str, Mapping[str, str]]:
-    """The rows of a CSV by file; DataError when a column or a file is missing, or a file stands there twice."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as f:
-            rows = list(csv.DictReader(f))
-    except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"cannot read {path.name}: {e}") from e
-    if not rows or not {"file", "label"} <= rows[0].keys():
-        raise DataError(f"{path.name} must have the columns file and label, and a row for every image")
-    found: dict[str, Mapping[str, str]] = {}
-    for row in rows:
-        if row["file"] in found:
-            raise DataError(f"{path.name}: {row['file']} stands in more than one row")
-        if row["file"] not in present:
-            raise DataError(f"{path.name}: {row['file']} is not there, or no DICOM file")
-        found[row["file"]] = {key: value or "" for key, value in row.items() if key}
     return found

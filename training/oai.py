@@ -220,4 +220,4 @@ def spacing_of(header: Header, pixels: np.ndarray) -> float:
     down, across = header.spacing_mm
     if not 0.01 < across < 5 or abs(down / across - 1) > 0.01:
         raise Unusable(f"its pixels are {down:g} x {across:g} mm; square ones are wanted")
-    return across
+    return float(across)

@@ -1,34 +1,29 @@
 """Whole slides → tiles with labels: where tissue is, at what scale, inside which outlines.
 
-Slides are read with tiffslide. A slide stands for its patient unless a table says otherwise: its tiles are never split.
+Slides are read with tiffslide. Making a data set of many is `training.slide_set`, telling tissue from glass
+`training.tissue`.
 Letters: H rows, W columns; lengths are pixels of the slide's full resolution where a name ends in 0.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 from tiffslide import TiffSlide
 
-from training.errors import DataError
 from training.outlines import EXCLUDED_GROUPS, TUMOUR_GROUPS, Outline, inside, read_outlines
-from training.prepared import Example, Options, Unusable, prepare_set
+from training.prepared import Example, Unusable
+from training.tissue import shares, tissue_mask
 
-ENDINGS = (".svs", ".tif", ".tiff", ".ndpi", ".scn", ".gtif")
 NORMAL, TUMOUR = "normal", "tumour"
 CELLS = 24  # of the outline mask along a tile
 OVERVIEW_PX = 40_000_000  # most pixels of the level in which tissue is looked for
-LEAST_SATURATION, LEAST_BRIGHTNESS = 0.07, 0.12  # below: glass, or the black of nothing scanned
 SAME_MPP = 0.05
 
 
@@ -78,57 +73,6 @@ class Slide:
     more: Mapping[str, str] = field(default_factory=dict)
 
 
-def tissue_mask(overview: np.ndarray) -> np.ndarray:
-    """Where there is tissue: coloured, after Otsu's threshold on saturation, and neither glass nor black.
-
-    Args:
-        overview: the whole slide, uint8 [H, W, 3].
-
-    Returns:
-        bool [H, W], specks and pinholes removed.
-    """
-    rgb = overview.astype(np.float32) / 255
-    brightest = rgb.max(axis=2)
-    saturation = (brightest - rgb.min(axis=2)) / np.maximum(brightest, 1e-6)
-    seen = saturation[brightest >= LEAST_BRIGHTNESS]
-    threshold = max(otsu(seen), LEAST_SATURATION) if seen.size else 1.0
-    mask = (saturation >= threshold) & (brightest >= LEAST_BRIGHTNESS)
-    return np.asarray(ndimage.median_filter(mask.astype(np.uint8), size=3), bool)
-
-
-def otsu(values: np.ndarray, bins: int = 256) -> float:
-    """The threshold that parts values in [0, 1] into the two most unlike groups (Otsu 1979)."""
-    counts, edges = np.histogram(values, bins, (0, 1))
-    centres = (edges[:-1] + edges[1:]) / 2
-    below, total = np.cumsum(counts), counts.sum()
-    sums = np.cumsum(counts * centres)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = (sums[-1] * below / total - sums) ** 2 / (below * (total - below))
-    return float(edges[1:][np.nanargmax(np.where(np.isfinite(between), between, -1))])
-
-
-def shares(mask: np.ndarray, downsample: float, corners0: np.ndarray, side0: float) -> np.ndarray:
-    """How much of each square the mask covers.
-
-    Args:
-        mask: bool [H, W].
-        downsample: pixels of full resolution to one of the mask.
-        corners0: x and y of the upper left corners, [N, 2].
-        side0: of the squares.
-
-    Returns:
-        float64 [N] in [0, 1].
-    """
-    sums = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int64)
-    sums[1:, 1:] = mask.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
-    limits = np.array([mask.shape[1], mask.shape[0]])
-    low = np.clip(np.floor(corners0 / downsample).astype(np.int64), 0, limits - 1)
-    high = np.clip(np.ceil((corners0 + side0) / downsample).astype(np.int64), low + 1, limits)
-    (x0, y0), (x1, y1) = low.T, high.T
-    covered = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
-    return np.asarray(covered / ((x1 - x0) * (y1 - y0)))
-
-
 def tile_labels(
     outlines: Sequence[Outline], dimensions: tuple[int, int], corners0: np.ndarray, side0: float, tiling: Tiling
 ) -> np.ndarray:
@@ -154,7 +98,7 @@ def wanted_downsample(slide: TiffSlide, tiling: Tiling) -> float:
         raise Unusable(f"its pixels are {across:g} x {down:g} microns; square ones are wanted")
     if tiling.mpp < across * (1 - SAME_MPP):
         raise Unusable(f"it was scanned at {across:g} microns per pixel, coarser than the {tiling.mpp:g} asked for")
-    return max(tiling.mpp / across, 1.0)
+    return max(tiling.mpp / float(across), 1.0)
 
 
 def overview_of(slide: TiffSlide) -> tuple[np.ndarray, float]:
@@ -230,92 +174,3 @@ def _cut(opened: TiffSlide, slide: Slide, outlines: list[Outline], tiling: Tilin
         more = {**slide.more, "slide": slide.path.name, "x": str(x), "y": str(y)}
         found.append(Example(pixels, str(labels[i]), slide.patient, slide.split, more))
     return found
-
-
-def cut_slides(
-    slides: Mapping[str, Slide], tiling: Tiling, options: Options, verb: str, report: Callable[[str], None] = print
-) -> dict[str, Any]:
-    """Makes a data set of slides, by name; see `prepare_set`."""
-    known = {
-        name: [s.patient, s.label, s.split, s.partly, _digest(s.outlines) if s.outlines else ""]
-        for name, s in slides.items()
-    }
-    settings = {"verb": verb, **asdict(tiling), "slides": known}
-    return prepare_set(list(slides), lambda name: tiles_of(slides[name], tiling), settings, options, report)
-
-
-def prepare_slides(
-    folder: Path,
-    options: Options,
-    tiling: Tiling,
-    *,
-    annotations: Path | None = None,
-    labels: Path | None = None,
-    report: Callable[[str], None] = print,
-) -> dict[str, Any]:
-    """Makes a data set of the slides below a folder.
-
-    Args:
-        folder: searched with all folders below it.
-        options: where to, how many may be skipped, how to split.
-        tiling: which tiles are cut.
-        annotations: a folder of ASAP files, one for each slide with tumour, of the slide's name. Tiles are tumour or
-            normal; a slide without a file is normal throughout.
-        labels: a CSV with slide (its name without ending), and patient, split, label where it has them. Only its
-            slides are read. A label goes for all tiles of a slide.
-        report: told a line for everything that is left out.
-
-    Raises:
-        DataError: nothing says the labels, or a slide that the table names is not there; and what `prepare_set` raises.
-    """
-    paths = list_slides(folder)
-    outlines = {path.stem: path for path in sorted(annotations.rglob("*.xml"))} if annotations else {}
-    rows = read_slide_rows(labels) if labels else {stem: {} for stem in paths}
-    if annotations is None and not all(row.get("label") for row in rows.values()):
-        raise DataError("say --annotations, or --labels with a label for every slide")
-    lost = [stem for stem in [*rows, *outlines] if stem not in paths]
-    if lost:
-        raise DataError(f"{folder} holds no slide {lost[0]}")
-    if len(paths) > len(rows):
-        report(f"{len(paths) - len(rows)} slides have no row in the table and are left out")
-    slides = {
-        paths[stem].relative_to(folder).as_posix(): Slide(
-            paths[stem], row.get("patient") or stem, row.get("label", ""), row.get("split", ""), outlines.get(stem)
-        )
-        for stem, row in rows.items()
-    }
-    return cut_slides(slides, tiling, options, "prepare-slides", report)
-
-
-def list_slides(folder: Path) -> dict[str, Path]:
-    """Every slide below a folder by its name without ending; DataError where there is none, or a name stands twice."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in ENDINGS and path.is_file():
-            if path.stem in found:
-                raise DataError(f"{folder} holds two slides named {path.stem}")
-            found[path.stem] = path
-    if not found:
-        raise DataError(f"{folder} holds no slide ({', '.join(ENDINGS)})")
-    return found
-
-
-def read_slide_rows(path: Path) -> dict[str, dict[str, str]]:
-    """The rows of a CSV by slide; DataError where it has no column of that name, or a slide stands in two rows."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as f:
-            rows = list(csv.DictReader(f))
-    except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"cannot read {path.name}: {e}") from e
-    if not rows or "slide" not in rows[0]:
-        raise DataError(f"{path.name} must have a column slide, and a row for every slide")
-    found = {row["slide"]: {key: value or "" for key, value in row.items() if key} for row in rows}
-    if len(found) < len(rows):
-        raise DataError(f"{path.name} names a slide in more than one row")
-    return found
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

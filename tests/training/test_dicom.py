@@ -9,7 +9,8 @@ from pydicom.uid import generate_uid
 
 from models.errors import UndecodableImage
 from tests.training.raw_files import image_of, rows_of, write_dicom
-from training.dicom import Header, one_frame, prepare_dicom, read_header, read_pixels, upright
+from training.dicom import Header, one_frame, read_header, read_pixels, upright
+from training.dicom_set import prepare_dicom
 from training.errors import DataError
 from training.prepared import Options, Unusable
 

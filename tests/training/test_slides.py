@@ -21,7 +21,9 @@ from training.camelyon import find_slides, prepare_camelyon16
 from training.errors import DataError
 from training.outlines import inside, read_outlines
 from training.prepared import Options, Unusable
-from training.slides import Slide, Tiling, otsu, prepare_slides, shares, tiles_of, tissue_mask
+from training.slide_set import prepare_slides
+from training.slides import Slide, Tiling, tiles_of
+from training.tissue import otsu, shares, tissue_mask
 
 WIDTH, HEIGHT, MPP = 1536, 1024, 0.5
 GLASS, PINK, PURPLE = (243, 242, 244), (230, 150, 190), (140, 80, 160)
