@@ -15,12 +15,12 @@ from typing import Any
 from billiard.einfo import ExceptionInfo
 from celery import Celery
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
-from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
+from celery.signals import worker_process_init, worker_process_shutdown, worker_ready, worker_shutting_down
 from celery.worker.request import Request
 
 from workers.admission import Rules
 from workers.attempt import Bench, attempt
-from workers.broker import BROKER_ERRORS, TASK, make_celery, redis_client
+from workers.broker import BROKER_ERRORS, TASK, make_celery, redis_client, submit
 from workers.decoder import Decoder
 from workers.errors import DeadlineExceeded, job_error
 from workers.jobstore import JobStore
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE_RETRIES = 12
 """A finished explanation waits this long for a broker that restarts, some eight seconds, before it is thrown away."""
+
+LOOK_EVERY_S = 1.0
 
 
 def make_worker(settings: Settings) -> Celery:
@@ -69,10 +71,11 @@ def make_worker(settings: Settings) -> Celery:
         else:
             log.error("no classifier can be served from %s; this worker is not ready", settings.BUNDLES_DIR)
 
-    app.task(explain, name=TASK, on_failure=on_failure, Request=_request_class(parents_store, name))
+    app.task(explain, name=TASK, on_failure=on_failure, Request=_request_class(app, parents_store, name))
     worker_process_init.connect(open_networks, weak=False)
     worker_process_shutdown.connect(lambda **_: readiness.withdraw(), weak=False)
     worker_process_shutdown.connect(lambda **_: bench.traces.flush(), weak=False)
+    worker_ready.connect(_look_after_children_often, weak=False)
     worker_shutting_down.connect(stopping.begin, weak=False)
     return app
 
@@ -84,19 +87,32 @@ def end_at_hard_limit(store: JobStore, job_id: str) -> None:
         store.fail(job_id, record.attempts, job_error(DeadlineExceeded()))
 
 
-def _request_class(store: JobStore, worker: str) -> type[Request]:
+def _request_class(app: Celery, store: JobStore, worker: str) -> type[Request]:
     """Celery's view of a delivery, with one thing added: when the child dies over a job, its lease dies with it.
 
-    Celery then puts the message back, and whoever gets it may begin at once instead of waiting for the lease's end.
+    The job is published again at once, before its like. Celery puts its own message back behind all that wait; whoever
+    gets it finds nothing to do.
     """
 
     class WatchedRequest(Request):  # type: ignore[misc]
         def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-            if isinstance(exc_info.exception, WorkerLostError):
-                try:
-                    store.lose(self.id, worker)
-                except BROKER_ERRORS as error:
-                    log.warning("job %s: broker away (%s); its lease will die by itself", self.id, type(error).__name__)
+            failure = exc_info.exception
+            if isinstance(getattr(failure, "exc", failure), WorkerLostError):  # it comes in a wrapper
+                _begin_again(app, store, worker, self.id)
             return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     return WatchedRequest
+
+
+def _begin_again(app: Celery, store: JobStore, worker: str, job_id: str) -> None:
+    try:
+        record = store.lose(job_id, worker)
+        if record is not None and record.status == "queued":
+            submit(app, job_id, record.priority, again=True)
+    except BROKER_ERRORS as error:
+        log.warning("job %s: broker away (%s); its lease will die by itself", job_id, type(error).__name__)
+
+
+def _look_after_children_often(sender: Any, **_: Any) -> None:
+    """Celery looks every five seconds whether a child has died, and misses one that was just dying; that is long."""
+    sender.hub.call_repeatedly(LOOK_EVERY_S, sender.pool.maintain_pool)

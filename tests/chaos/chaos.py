@@ -105,16 +105,17 @@ class Chaos:
         while not self.over.wait(self.dice.expovariate(1 / mean_s)):
             self.kill(self.dice.choice(VICTIMS))
 
-    def kill(self, victim: str) -> None:
-        """Kill one process of a kind, if there is one."""
+    def kill(self, victim: str, at_work: bool = False) -> None:
+        """Kill one process of a kind, if there is one; `at_work`: one that works on a job, if any does."""
         with suppress(psutil.Error, IndexError, *BROKER_ERRORS), redis_client(self.settings, retries=0) as client:
             at = _now(client)
             if victim == "broker":
                 process, job = psutil.Process(int(client.info("server")["process_id"])), None
             else:
-                worker = psutil.Process(self.dice.choice(self.running).pid)
-                children = worker.children()
-                job = _job_of(client, {child.pid for child in children})
+                workers = [psutil.Process(worker.pid) for worker in self.running]
+                busy = [worker for worker in workers if _job_of(client, worker)] if at_work else []
+                worker = self.dice.choice(busy or workers)
+                children, job = worker.children(), _job_of(client, worker)
                 process = worker if victim == "worker" else children[0]
             process.send_signal(signal.SIGKILL)
             self.kills.append(Kill(victim, at, job))
@@ -181,7 +182,7 @@ def _strike(chaos: Chaos, client: Redis, victims: tuple[str, ...], mean_s: float
             with suppress(*BROKER_ERRORS):
                 if client.scard(RUNNING):
                     break
-        chaos.kill(victim)
+        chaos.kill(victim, at_work=True)
         chaos.over.wait(1.0)
     chaos.kill_until_over(mean_s)
 
@@ -256,9 +257,9 @@ def _delays(chaos: Chaos, store: JobStore, victim: str) -> dict[str, Any]:
     return {"n": len(delays), "median": round(delays[len(delays) // 2], 2), "max": round(delays[-1], 2)}
 
 
-def _job_of(client: Redis, processes: set[int]) -> str | None:
-    """The job that one of these processes holds the lease of."""
-    store = JobStore(client)
+def _job_of(client: Redis, worker: psutil.Process) -> str | None:
+    """The job that a child of this worker holds the lease of."""
+    store, processes = JobStore(client), {child.pid for child in worker.children()}
     for name in client.smembers(RUNNING):
         lease = store.lease(name.decode())
         if lease is not None and lease.process in processes:

@@ -1,0 +1,228 @@
+"""`make load`, first part: throughput against the number of workers and the engine alone; prints one JSON object.
+
+    python -m tests.performance.scale --workers 1,2 --seconds 20
+
+For every number of workers, two measurements on the same cores in the same run: so many processes that do nothing but
+explain the shipped sample, and so many workers that take the same jobs from the queue, through the same broker as
+`make serve` starts. What the first reach together is all there is to reach; the name of what keeps the second from it
+stands in `bottleneck`.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+from redis import Redis
+
+from app.demo import find_sample
+from models.store import DEFAULT_BUNDLES, Store
+from workers.admission import Rules
+from workers.broker import ensure_broker, make_celery, redis_client, stop_broker, submit
+from workers.jobs import JobRecord, JobRequest
+from workers.jobstore import JobStore, utc_now
+from workers.load import ready_workers
+from workers.settings import Settings
+
+WARM_UP_JOBS = 4
+"""For each worker: the first ones load the networks into its caches and are not counted."""
+ENOUGH = 0.9
+"""Of what the engine reaches alone."""
+BUSY = 0.9
+GAIN = 1.2
+"""What one worker more must add before it is called one."""
+WRITES_PER_JOB = 12
+"""Synchronised writes of one job: acceptance, message, delivery, start, progress, result, acknowledgement."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What everybody does: the shipped sample through its classifier."""
+
+    classifier_id: str
+    version: int
+    upload: bytes
+
+
+def main() -> None:
+    """Measure as the command line says; print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m tests.performance.scale", description=__doc__)
+    parser.add_argument("--workers", default=",".join(map(str, sorted({1, os.cpu_count() or 1}))))
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--engine", action="store_true", help="be one of the processes that only explain")
+    chosen = parser.parse_args()
+    if chosen.engine:
+        print(explain_for(sample(), chosen.seconds))
+        return
+    figures = measure([int(count) for count in chosen.workers.split(",")], chosen.seconds)
+    print(json.dumps(figures, indent=2))
+
+
+def measure(counts: list[int], seconds: float) -> dict[str, Any]:
+    """Engine alone and service for every number of workers, and what keeps the service from more."""
+    found = []
+    for count in counts:
+        threads = max(1, (os.cpu_count() or 1) // count)
+        print(f"measuring {count} with {threads} threads each …", file=sys.stderr, flush=True)
+        alone = engine_alone(count, threads, seconds)
+        served = service(count, threads, seconds)
+        share = round(served["jobs_per_s"] / alone, 3)
+        found.append({"workers": count, "threads": threads, "engine_alone_per_s": alone, **served, "share": share})
+    return {"cores": os.cpu_count(), "runs": found, "bottleneck": bottleneck(found)}
+
+
+def bottleneck(runs: list[dict[str, Any]]) -> str:
+    """What keeps the last run from more jobs per second, in words."""
+    last = runs[-1]
+    if last["share"] >= ENOUGH:
+        gained = last["jobs_per_s"] / runs[0]["jobs_per_s"] if len(runs) > 1 else 1.0
+        limit = "more workers help" if gained >= GAIN else "its cores are used up: more workers need more machines"
+        return f"the engine, on this machine; {limit}"
+    if last["broker_cpu"] >= BUSY:
+        return "the broker's one core"
+    if WRITES_PER_JOB * last["broker_write_ms"] >= last["overhead_ms"] / 2:
+        return "the broker's disk: every write is synchronised before it is answered"
+    return "the way through the queue, around the engine"
+
+
+# --- The engine alone ------------------------------------------------------------------------------------------------
+
+
+def engine_alone(processes: int, threads: int, seconds: float) -> float:
+    """Explanations per second of so many processes that do nothing else, together."""
+    command = [sys.executable, "-m", "tests.performance.scale", "--engine", "--seconds", str(seconds)]
+    environment = {**os.environ, "THREADS": str(threads)}
+    running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) for _ in range(processes)]
+    return round(sum(float(process.communicate()[0]) for process in running), 2)
+
+
+def explain_for(work: Work, seconds: float) -> float:
+    """Explain the sample again and again, as a worker does between a job's upload and its result; how many a second."""
+    from models.pixels import encode_png
+    from workers.decoder import Decoder
+    from workers.explain import explain
+    from workers.served import ServedNetworks
+    from workers.strip import render_strip
+
+    settings = Settings()
+    networks = ServedNetworks(settings).open(work.classifier_id, work.version)
+    with Decoder(settings.MAX_UPLOAD_BYTES, settings.MAX_PIXELS) as decoder:
+
+        def once() -> None:
+            pixels = decoder.read(work.upload, networks.image).pixels
+            explanation = explain(networks, pixels)
+            for frame in explanation.frames:
+                encode_png(frame.pixels)
+            render_strip(explanation, pixels, networks.classifier.manifest)
+
+        for _ in range(WARM_UP_JOBS):
+            once()
+        begun, count = time.perf_counter(), 0
+        while time.perf_counter() - begun < seconds:
+            once()
+            count += 1
+        return count / (time.perf_counter() - begun)
+
+
+def sample() -> Work:
+    """The sample that ships with the project."""
+    manifest, path = find_sample(Store(DEFAULT_BUNDLES))
+    return Work(manifest.id, manifest.version, path.read_bytes())
+
+
+# --- The service -----------------------------------------------------------------------------------------------------
+
+
+def service(workers: int, threads: int, seconds: float) -> dict[str, Any]:
+    """Jobs per second of so many workers on one queue that never runs dry, and where the time goes."""
+    work = sample()
+    with _running(workers, threads) as settings, redis_client(settings) as client:
+        store = JobStore(client, Rules(most_waiting=10_000))
+        write_ms = _write_ms(client)
+        queue = [_send(settings, store, work, workers * WARM_UP_JOBS)]
+        _wait(store, workers * WARM_UP_JOBS)
+        broker = psutil.Process(int(client.info("server")["process_id"]))
+        broker.cpu_percent()
+        psutil.cpu_percent()
+        begun, sent, done = time.perf_counter(), workers * WARM_UP_JOBS, workers * WARM_UP_JOBS
+        first = done
+        while time.perf_counter() - begun < seconds:
+            queue.append(_send(settings, store, work, max(0, done + 8 * workers - sent)))
+            sent += len(queue[-1])
+            time.sleep(0.05)
+            done = sum(store.ended().values())
+        elapsed = time.perf_counter() - begun
+        jobs = [job for batch in queue for job in batch][first:done]
+        total_ms = [record.report.timing_ms.total for job in jobs if (record := store.get(job)) and record.report]
+        rate = (done - first) / elapsed
+        return {
+            "jobs_per_s": round(rate, 2),
+            "work_ms": round(statistics.median(total_ms), 1),
+            "overhead_ms": round(max(0.0, 1000 * workers / rate - statistics.mean(total_ms)), 1),
+            "machine_cpu": round(psutil.cpu_percent() / 100, 2),
+            "broker_cpu": round(broker.cpu_percent() / 100, 2),
+            "broker_write_ms": round(write_ms, 2),
+        }
+
+
+@contextmanager
+def _running(workers: int, threads: int) -> Iterator[Settings]:
+    folder = Path(tempfile.mkdtemp(prefix="contrafact-"))
+    settings = Settings(REDIS_URL=None, RUN_DIR=folder, THREADS=threads)
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, folder)
+        ensure_broker(settings)
+        undo.callback(stop_broker, settings)
+        environment = {key: value for key, value in os.environ.items() if key != "REDIS_URL"}
+        environment |= {"RUN_DIR": str(folder), "THREADS": str(threads)}
+        for number in range(workers):
+            with (folder / f"worker-{number}.log").open("wb") as log:
+                command = [sys.executable, "-m", "workers"]
+                worker = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            undo.callback(worker.wait, 60)
+            undo.callback(worker.terminate)
+        with redis_client(settings) as client:
+            while ready_workers(client) < workers:
+                time.sleep(0.1)
+        yield settings
+
+
+def _send(settings: Settings, store: JobStore, work: Work, count: int) -> list[str]:
+    request = JobRequest(classifier_id=work.classifier_id, classifier_version=work.version)
+    jobs = [JobRecord(id=str(uuid4()), request=request, created_at=utc_now()) for _ in range(count)]
+    with make_celery(settings) as app:
+        for job in jobs:
+            store.create(job, work.upload)
+            submit(app, job.id)
+    return [job.id for job in jobs]
+
+
+def _wait(store: JobStore, jobs: int) -> None:
+    while sum(store.ended().values()) < jobs:
+        time.sleep(0.05)
+
+
+def _write_ms(client: Redis) -> float:
+    """How long one synchronised write takes, in milliseconds."""
+    times = []
+    for _ in range(50):
+        begun = time.perf_counter()
+        client.set("contrafact:measured", "x" * 1000)
+        times.append((time.perf_counter() - begun) * 1000)
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    main()
