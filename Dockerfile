@@ -54,8 +54,10 @@ RUN --mount=type=cache,target=/tmp/.cache/pip \
 FROM base-cpu AS api
 COPY --from=build-api /opt/contrafact /opt/contrafact
 COPY models/bundles /srv/bundles
-# Every address of the container; the service refuses that until ALLOW_REMOTE=yes says that something guards it.
-ENV BUNDLES_DIR=/srv/bundles HOST=0.0.0.0 PORT=8000
+# Where Compose mounts the volume of the audit log, which takes over the owner of this folder.
+RUN install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/contrafact
+# Every address of the container; the service refuses that without keys, and so asks for them.
+ENV BUNDLES_DIR=/srv/bundles HOST=0.0.0.0 PORT=8000 KEYS=broker
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
@@ -74,7 +76,7 @@ ENV BUNDLES_DIR=/srv/bundles DEVICE=${DEVICE}
 USER 10001:10001
 # Healthy: a process of this worker has replayed its golden pairs and is alive.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
-    CMD ["python3", "-c", "import socket; from workers.broker import READY_PREFIX, redis_client; from workers.settings import Settings; next(redis_client(Settings(), retries=0).scan_iter(f'{READY_PREFIX}{socket.gethostname()}:*'))"]
+    CMD ["python3", "-c", "import socket; from workers.broker import redis_client; from workers.layout import ready_key; from workers.settings import Settings; next(redis_client(Settings(), retries=0).scan_iter(ready_key(f'{socket.gethostname()}:*')))"]
 CMD ["python3", "-m", "workers"]
 
 # ---- training ------------------------------------------------------------------------------------------------------
