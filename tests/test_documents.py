@@ -96,7 +96,7 @@ def test_every_problem_code_is_documented_and_every_documented_one_exists() -> N
 
 def test_every_route_is_on_the_map() -> None:
     page = (ROOT / "docs" / "reference" / "http-api.md").read_text()
-    rows = [line.split("|")[1] for line in page.splitlines() if re.match(r"\| `(GET|POST) ", line)]
+    rows = [line.split("|")[1] for line in page.splitlines() if re.match(r"\| `(GET|POST|DELETE) ", line)]
     mapped = {re.sub(r"\{\w+\}", "{}", path) for row in rows for path in re.findall(r"(/[\w/{}.]*)`", row)}
     served = {re.sub(r"\{\w+\}", "{}", path) for path in create_app(Settings()).openapi()["paths"]}
     assert mapped - {"/"} == served

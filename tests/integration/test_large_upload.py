@@ -23,7 +23,12 @@ HEAD = (
 
 def request(framing: str) -> bytes:
     """The head of an upload whose length is told by `framing`."""
-    lines = ("POST /explain HTTP/1.1", "Host: localhost", f"Content-Type: multipart/form-data; boundary={BOUNDARY}", framing)
+    lines = (
+        "POST /explain HTTP/1.1",
+        "Host: localhost",
+        f"Content-Type: multipart/form-data; boundary={BOUNDARY}",
+        framing,
+    )
     return "\r\n".join((*lines, "", "")).encode()
 
 
