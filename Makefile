@@ -8,11 +8,12 @@ VENV ?= .venv
 PORT ?= 8000
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
+LOAD_ARGS ?=
 
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-all lint format training bench chaos schemathesis audit clean
+.PHONY: help demo serve test test-all lint format training bench chaos load schemathesis audit clean
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -49,6 +50,9 @@ training: $(VENV)/.training ## install the offline package; then `.venv/bin/pyth
 
 chaos: $(VENV)/.test ## a thousand jobs while processes are killed at random; prints one JSON object
 	@$(BIN)/python -m tests.chaos.chaos $(CHAOS_ARGS)
+
+load: $(VENV)/.test ## throughput against workers and against the engine alone; prints one JSON object
+	@$(BIN)/python -m tests.performance.scale $(LOAD_ARGS)
 
 bench: $(VENV)/.test ## print one JSON object of measured figures
 	@$(BIN)/python -m tests.performance.bench

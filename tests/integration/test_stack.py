@@ -157,6 +157,18 @@ def test_serve_says_which_broker_it_uses_and_stops_everything_on_a_signal(
     assert_nothing_is_left(own_settings.RUN_DIR)
 
 
+def test_serve_that_is_killed_takes_everything_with_it(own_settings: Settings, tmp_path: Path) -> None:
+    serving = command("serve", own_settings, tmp_path)
+    read_until(serving, "Contrafact is ready")
+    assert len(processes_of(own_settings.RUN_DIR)) >= 4
+    left = processes_of(own_settings.RUN_DIR)
+    serving.kill()
+    serving.wait()
+    _, alive = psutil.wait_procs(left, timeout=40)
+    assert alive == []
+    serving.communicate()
+
+
 def test_the_demo_explains_a_sample_writes_its_strip_and_stops_everything(
     own_settings: Settings, tmp_path: Path
 ) -> None:

@@ -1,0 +1,93 @@
+"""The house rules of the Kubernetes example, checked without a cluster."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.test_documents import settings_names
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "docs/examples/kubernetes").glob("*.yaml"))
+
+
+def objects() -> list[dict[str, Any]]:
+    """Every object of every file."""
+    reader = YAML(typ="safe", pure=True)
+    return [found for path in FILES for found in reader.load_all(path.read_text())]
+
+
+def of_kind(*kinds: str) -> list[dict[str, Any]]:
+    return [found for found in objects() if found["kind"] in kinds]
+
+
+def pods() -> dict[str, dict[str, Any]]:
+    """The pods that are run, by the name of what runs them."""
+    return {
+        found["metadata"]["name"]: found["spec"]["template"]["spec"] for found in of_kind("Deployment", "StatefulSet")
+    }
+
+
+def test_every_object_says_what_it_is() -> None:
+    for found in objects():
+        assert {"apiVersion", "kind", "metadata", "spec"} - {"spec"} <= set(found)
+        assert found["metadata"]["name"].startswith("contrafact")
+
+
+def test_broker_api_and_worker_are_there() -> None:
+    assert set(pods()) == {"contrafact-redis", "contrafact-api", "contrafact-worker"}
+
+
+@pytest.mark.parametrize("name", sorted(pods()))
+def test_every_pod_is_without_rights(name: str) -> None:
+    pod = pods()[name]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    for container in pod["containers"]:
+        rights = container["securityContext"]
+        assert rights["allowPrivilegeEscalation"] is False
+        assert rights["readOnlyRootFilesystem"] is True
+        assert rights["capabilities"] == {"drop": ["ALL"]}
+        assert "memory" in container["resources"]["limits"]
+
+
+def test_labels_and_selectors_agree() -> None:
+    for found in of_kind("Deployment", "StatefulSet"):
+        assert found["spec"]["selector"]["matchLabels"] == found["spec"]["template"]["metadata"]["labels"]
+    labels = [found["spec"]["template"]["metadata"]["labels"] for found in of_kind("Deployment", "StatefulSet")]
+    for service in of_kind("Service"):
+        assert service["spec"]["selector"] in labels
+
+
+def test_every_setting_that_is_made_exists() -> None:
+    made = {name for found in of_kind("ConfigMap") for name in found["data"]}
+    made |= {
+        variable["name"]
+        for name in ("contrafact-api", "contrafact-worker")
+        for variable in pods()[name]["containers"][0]["env"]
+    }
+    assert made - settings_names() == set()
+
+
+def test_a_pod_has_longer_than_its_worker_s_grace() -> None:
+    worker = pods()["contrafact-worker"]
+    grace = next(v["value"] for v in worker["containers"][0]["env"] if v["name"] == "STOP_GRACE_S")
+    assert worker["terminationGracePeriodSeconds"] >= float(grace) + 10
+
+
+def test_the_broker_forgets_nothing() -> None:
+    arguments = " ".join(pods()["contrafact-redis"]["containers"][0]["args"])
+    for promise in ("--appendonly yes", "--appendfsync always", "--maxmemory-policy noeviction"):
+        assert promise in arguments
+
+
+def test_keda_scales_the_worker_by_figures_that_the_api_tells() -> None:
+    (scaled,) = of_kind("ScaledObject")
+    assert scaled["spec"]["scaleTargetRef"]["name"] in pods()
+    (trigger,) = scaled["spec"]["triggers"]
+    told = "".join((ROOT / "app" / name).read_text() for name in ("figures.py", "metrics.py"))
+    for figure in re.findall(r"contrafact_\w+", trigger["metadata"]["query"]):
+        assert f'"{figure}"' in told
