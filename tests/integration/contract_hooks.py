@@ -49,6 +49,8 @@ def map_body(context: Any, body: Any) -> Any:  # noqa: ARG001
         real["classifier_version"] = 1
     if isinstance(body.get("frames"), int) and 3 <= body["frames"] <= 33:
         real["frames"] = body["frames"] | 1
+    if isinstance(body.get("targets"), int | float):
+        real["targets"] = "a number"  # a form has no types: 0.5 in place of a text would be the text that it asks for
     return real
 
 
