@@ -163,7 +163,6 @@ def test_serve_that_is_killed_takes_everything_with_it(own_settings: Settings, t
     assert len(processes_of(own_settings.RUN_DIR)) >= 4
     left = processes_of(own_settings.RUN_DIR)
     serving.kill()
-    serving.wait()
     _, alive = psutil.wait_procs(left, timeout=40)
     assert alive == []
     serving.communicate()

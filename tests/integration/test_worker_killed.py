@@ -3,10 +3,13 @@
 import time
 
 import psutil
+import pytest
 
 from tests.integration.live_worker import PATIENCE_S, is_over, kill_child, running_worker, send, the_job, wait_until
+from workers import private_broker
 from workers.broker import queue_length, ready_workers, redis_client
 from workers.jobstore import JobStore
+from workers.reconcile import start_reconciler
 from workers.settings import Settings
 
 AGAIN_S = 10
@@ -82,3 +85,19 @@ def test_a_killed_worker_leaves_no_process_behind(slow_settings: Settings) -> No
         worker.kill()
         _, alive = psutil.wait_procs(children, timeout=10)
         assert alive == []
+
+
+@pytest.mark.slow
+def test_a_job_that_ends_while_the_broker_is_full_is_done_again_when_there_is_room(
+    slow_settings: Settings, slow_store: JobStore
+) -> None:
+    with start_reconciler(slow_settings), running_worker(slow_settings), redis_client(slow_settings) as client:
+        send(slow_settings, slow_store)
+        wait_until(lambda: the_job(slow_store).progress.stage == "predict")
+        client.config_set("maxmemory", "1")
+        wait_until(lambda: slow_store.lease("job") is None)
+        assert (the_job(slow_store).status, slow_store.strip("job")) == ("running", None)
+        client.config_set("maxmemory", private_broker.MAX_MEMORY)
+        wait_until(lambda: is_over(slow_store))
+        assert (the_job(slow_store).status, the_job(slow_store).attempts) == ("succeeded", 2)
+        assert slow_store.ended() == {"succeeded": 1}

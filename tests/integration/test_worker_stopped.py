@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
+import pytest
 
 from tests.integration.live_worker import PATIENCE_S, is_over, running_worker, send, the_job, wait_until
 from workers.broker import redis_client
@@ -65,6 +66,7 @@ def test_a_canceled_job_stops_at_its_next_network_call(slow_settings: Settings, 
     assert (the_job(slow_store).status, slow_store.strip("job")) == ("canceled", None)
 
 
+@pytest.mark.slow
 def test_a_canceled_job_that_hears_nothing_is_ended_by_force(slow_settings: Settings, slow_store: JobStore) -> None:
     with start_reconciler(slow_settings), running_worker(slow_settings) as worker:
         (child,) = worker.children()
