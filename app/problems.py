@@ -4,6 +4,7 @@ The catalogue of problems stands here and only here; `code` is what a client may
 path of this machine or anything of an image. Which problems a route can give is written beside the route.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -226,12 +227,18 @@ async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     """Names the fields and the rules, but never repeats what was sent: it may be about a patient."""
     assert isinstance(error, RequestValidationError)
     errors = [
-        FieldError(field=str(found["loc"][min(1, len(found["loc"]) - 1)]), detail=_rule(found["msg"]))
+        FieldError(field=_field(found["loc"]), detail=_rule(found["msg"]))
         for found in error.errors()
         if found["type"] != "none_required"  # the other half of "this, or not sent at all"
     ]
     fields = ", ".join(dict.fromkeys(found.field for found in errors))
     return _respond(request, INVALID_REQUEST, f"Check {fields}.", errors)
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    """The field's name; what does not look like one of ours may be anything, and is not repeated."""
+    name = str(location[min(1, len(location) - 1)])
+    return name if re.fullmatch(r"[a-z_-]{1,32}", name) else "unknown"
 
 
 def _rule(message: str) -> str:

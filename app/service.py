@@ -119,15 +119,17 @@ class Service:
         """
         try:
             return self.bundles.open_classifier(classifier_id, version)
-        except BundleNotFound as missing:
-            raise Problem(CLASSIFIER_NOT_FOUND, f"There is {missing}; GET /classifiers lists them.") from None
+        except BundleNotFound:
+            detail = "There is no classifier of this id and version; GET /classifiers lists them."
+            raise Problem(CLASSIFIER_NOT_FOUND, detail) from None
 
     def open_space(self, space_id: str, version: int | None = None) -> Bundle[SpaceManifest]:
         """A verified space; otherwise like `open_classifier`."""
         try:
             return self.bundles.open_space(space_id, version)
-        except BundleNotFound as missing:
-            raise Problem(SPACE_NOT_FOUND, f"There is {missing}; GET /spaces lists them.") from None
+        except BundleNotFound:
+            detail = "There is no space of this id and version; GET /spaces lists them."
+            raise Problem(SPACE_NOT_FOUND, detail) from None
 
 
 def at_least_one(seconds: float) -> int:
