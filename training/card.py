@@ -173,7 +173,7 @@ def classifier_parts(manifest: ClassifierManifest, report: Report, pictures: Pic
     aim, curves = manifest.aim("main"), report.curves
     return "\n".join(
         [
-            section("Six strips", strips_text(manifest), *strips(pictures, report.strips)),
+            section("Strips", strips_text(manifest), *strips(pictures, report.strips)),
             section("How far to rely on it", '<div class="plots">', *plot_figures(report, aim.threshold), "</div>"),
             section("What the walk changes in an image", change_part(curves["change"])) if "change" in curves else "",
             section("Audits", audits_part(report)),

@@ -96,7 +96,7 @@ def training(curve: Sequence[dict[str, float]]) -> str:
             known = [(x, point[name]) for x, point in zip(kimg, curve, strict=True) if name in point]
             if known:
                 right.plot(*zip(*known, strict=True), line, marker="o", color=RED, markersize=4, label=name)
-        figure.legend(loc="upper center", ncols=3, fontsize=8)
+        figure.legend(loc="outside upper center", ncols=3, fontsize=8)
         return _svg(figure, "FID and recall over training")
 
 
