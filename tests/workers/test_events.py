@@ -57,8 +57,10 @@ def test_a_reader_waits_for_the_next_event_and_no_longer_than_it_says(store: Job
     begun = time.monotonic()
     assert read(client, "job", first.id, block_ms=100) == []
     assert 0.05 < time.monotonic() - begun < 5
-    threading.Timer(0.2, lambda: store.start("job")).start()
+    later = threading.Timer(0.2, lambda: store.start("job"))
+    later.start()
     (second,) = read(client, "job", first.id, block_ms=10_000)
+    later.join()
     assert second.news.status == "running"
 
 
