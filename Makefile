@@ -51,8 +51,9 @@ training: $(VENV)/.training ## install the offline package; then `.venv/bin/pyth
 chaos: $(VENV)/.test ## a thousand jobs while processes are killed at random; prints one JSON object
 	@$(BIN)/python -m tests.chaos.chaos $(CHAOS_ARGS)
 
-load: $(VENV)/.test ## throughput against workers and against the engine alone; prints one JSON object
+load: $(VENV)/.test ## throughput against workers and engine, answers, and three times too much; prints JSON
 	@$(BIN)/python -m tests.performance.scale $(LOAD_ARGS)
+	@$(BIN)/python -m tests.performance.load
 
 bench: $(VENV)/.test ## print one JSON object of measured figures
 	@$(BIN)/python -m tests.performance.bench

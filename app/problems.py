@@ -216,7 +216,7 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     kinds = {400: BODY_UNREADABLE, 404: NOT_FOUND, 405: METHOD_NOT_ALLOWED}
     phrase = HTTPStatus(error.status_code).phrase
     kind = kinds.get(error.status_code) or Kind(error.status_code, phrase.lower().replace(" ", "-"), phrase)
-    details = {404: "No route of this service matches the path.", 405: "`Allow` names the methods that this address takes."}
+    details = {404: "No route of this service matches the path.", 405: "`Allow` names the methods it takes."}
     headers = dict(error.headers or {})
     if error.status_code == 405:
         headers["Allow"] = ", ".join(request.app.state.addresses.methods(request.scope)) or headers.get("Allow", "")

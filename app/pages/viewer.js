@@ -1,7 +1,9 @@
 // The viewer: uploads an image, follows its job, and lets a person walk through the frames. The address keeps the job
-// (#job=<id>), so that a reload shows it again. All it knows comes from the API that it is served with.
+// (#job=<id>), so that a reload shows it again. All it knows comes from the API that it is served with. Where the API asks
+// for a key, so does the page, and forgets it with the tab.
 
-const POLL_MS = 200;
+const RETRY_MS = 1000;
+const KEY = "contrafact-key";
 const STAGES = {
   queued: "Waiting for a worker",
   decode: "Reading the image",
@@ -29,15 +31,62 @@ class Problem extends Error {
   }
 }
 
-async function call(path, options) {
+async function call(path, options = {}) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = key ? { ...options.headers, Authorization: `Bearer ${key}` } : options.headers;
   let response;
   try {
-    response = await fetch(path, options);
+    response = await fetch(path, { ...options, headers });
   } catch {
     throw new Problem({ title: "The service does not answer", detail: "Is it still running?" });
   }
+  if (response.status === 401) {
+    await askForKey(key !== null);
+    return call(path, options);
+  }
   if (!response.ok) throw new Problem(await response.json());
   return response;
+}
+
+// One question at a time, however many calls wait for its answer.
+let asking = null;
+
+function askForKey(again) {
+  asking ??= new Promise((resolve) => {
+    at("key-hint").textContent = again ? "This key is not known here, has expired or was revoked." : "";
+    at("key").value = "";
+    at("keys").showModal();
+    at("key-form").addEventListener(
+      "submit",
+      (event) => {
+        event.preventDefault();
+        at("keys").close();
+        sessionStorage.setItem(KEY, at("key").value.trim());
+        asking = null;
+        resolve();
+      },
+      { once: true },
+    );
+  });
+  return asking;
+}
+
+// What happens to a job, as it happens. EventSource could not send the key.
+async function* events(path) {
+  const response = await call(path);
+  if (response.status === 204) return;
+  const lines = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { done, value } = await lines.read();
+    if (done) return;
+    const blocks = (text + value).split("\n\n");
+    text = blocks.pop();
+    for (const block of blocks) {
+      const data = block.split("\n").find((line) => line.startsWith("data: "));
+      if (data) yield JSON.parse(data.slice("data: ".length));
+    }
+  }
 }
 
 const ask = async (path, options) => (await call(path, options)).json();
@@ -82,19 +131,35 @@ async function follow(begin) {
     let job = await begin();
     history.replaceState(null, "", `#job=${job.id}`);
     while (job.status === "queued" || job.status === "running") {
-      if (mine !== latest) return;
       showProgress(job.progress, job.queue_position);
-      await wait(POLL_MS);
+      if (!(await watch(job, () => mine === latest))) return;
       job = await ask(job.links.self);
     }
     if (job.error) throw new Problem(job.error);
-    const frames = await Promise.all(job.report.frames.map(({ url }) => pixels(url)));
-    if (mine === latest) show(job, frames);
+    if (job.status === "canceled") throw new Problem({ title: "The job was canceled", detail: "It has no result." });
+    const { strip, report } = job.links;
+    const [sheet, figures, ...frames] = await Promise.all(
+      [strip, report, ...job.report.frames.map(({ url }) => url)].map(pixels),
+    );
+    if (mine === latest) show(job, frames, { sheet, figures });
   } catch (error) {
     if (mine === latest) showProblem(error);
   } finally {
     if (mine === latest) at("explain").disabled = false;
   }
+}
+
+// Shows how far a job is until its stream of events ends; false once nobody wants to know any more.
+async function watch(job, wanted) {
+  try {
+    for await (const { status, progress } of events(job.links.events)) {
+      if (!wanted()) return false;
+      showProgress(progress, status === "queued" ? job.queue_position : null);
+    }
+  } catch {
+    await wait(RETRY_MS); // the connection broke, or too many listen: asking for the job still works
+  }
+  return wanted();
 }
 
 function only(id) {
@@ -125,17 +190,17 @@ function element(name, ...content) {
   return made;
 }
 
-function show(job, frames) {
-  shown?.frames.forEach((url) => URL.revokeObjectURL(url));
-  shown = { job, frames };
+function show(job, frames, { sheet, figures }) {
+  shown?.urls.forEach((url) => URL.revokeObjectURL(url));
+  shown = { job, frames, urls: [...frames, sheet, figures] };
   const { report } = job;
   at("title").textContent = report.target_class;
   at("sentence").textContent = sentence(report);
   at("trust").textContent = trust(report);
   at("film").replaceChildren(...report.frames.map((frame, index) => thumbnail(frame, index)));
   at("figures").replaceChildren(...report.frames.map((frame) => row(frame)));
-  at("strip").href = at("sheet").src = job.links.strip;
-  at("report").href = job.links.report;
+  at("strip").href = at("sheet").src = sheet;
+  at("report").href = figures;
   at("scrub").max = frames.length - 1;
   at("scrub").style.setProperty("--frames", frames.length);
   at("threshold").style.setProperty("--t", `${100 * report.threshold}%`);
@@ -214,6 +279,8 @@ at("ask").addEventListener("submit", explain);
 at("image").addEventListener("change", showChoice);
 at("preview").addEventListener("load", () => (at("preview").hidden = false));
 at("scrub").addEventListener("input", () => turnTo(Number(at("scrub").value)));
+
+at("keys").addEventListener("cancel", (event) => event.preventDefault()); // nothing can be done without
 
 at("drop").addEventListener("dragover", (event) => {
   event.preventDefault();

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 
 from app.audit import verify
@@ -89,6 +90,12 @@ def test_the_lines_for_curl_work_one_after_the_other(guarded: tuple[Stack, str],
     assert (tmp_path / "strip.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "frame.png").read_bytes().startswith(b"\x89PNG")
     assert "event: finished" in told.stdout
+
+
+def test_the_http_face_stays_light(guarded: tuple[Stack, str]) -> None:
+    stack, _ = guarded
+    (face,) = [child for child in stack.children if child.name == "HTTP face"]
+    assert psutil.Process(face.pid).memory_info().rss < 200 * 2**20
 
 
 def test_all_of_it_was_written_down(guarded: tuple[Stack, str]) -> None:

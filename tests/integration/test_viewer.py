@@ -7,8 +7,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from app.keys import FileKeys, new_key
+from app.settings import Settings
 from app.stack import Stack
 from tests.integration.test_explanation import SAMPLE
+from workers.jobstore import utc_now
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
@@ -101,6 +104,31 @@ def test_a_file_that_is_no_image_is_told_about_and_the_next_one_works(page: "pla
     expect(page.get_by_role("alert")).to_contain_text("not an image that is read here")
     explain(page)
     expect(page.locator("#result")).to_be_visible()
+
+
+def test_where_a_key_is_asked_for_the_page_asks_for_it_until_it_is_good(
+    browser: "playwright.Browser", toy_settings: Settings, tmp_path: Path
+) -> None:
+    shown, kept = new_key("viewer", ("explain", "read"), utc_now())
+    FileKeys(tmp_path / "keys.json").add(kept)
+    asks = {"KEYS": "file", "KEYS_FILE": tmp_path / "keys.json", "RUN_DIR": toy_settings.RUN_DIR.with_name("keys")}
+    with Stack(toy_settings.model_copy(update=asks), quiet=True) as stack:
+        page = browser.new_page(base_url=stack.url)
+        page.goto("/")
+        for key in ("cf_nobody", shown):
+            page.get_by_label("Key", exact=True).fill(key)
+            page.get_by_role("button", name="Go on").click()
+            if key != shown:
+                expect(page.locator("#key-hint")).to_contain_text("not known")
+        expect(page.locator("dialog")).to_be_hidden()
+        explain(page)
+        expect(page.locator("#result")).to_be_visible()
+        assert page.get_by_alt_text("The whole strip").evaluate(
+            "image => image.decode().then(() => image.naturalWidth)"
+        )
+        page.reload()
+        expect(page.locator("#result")).to_be_visible()
+        page.close()
 
 
 def test_the_page_says_what_it_is_not_for(page: "playwright.Page") -> None:
