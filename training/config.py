@@ -169,7 +169,7 @@ class AuditConfig(Section):
     passes: Positive = 4
     val_images: Positive = 96  # that probes are put on, half of each side
     draws: Positive = 12  # natural edits beside every probe
-    shuffles: Positive = 3
+    shuffles: Positive = 4
     samples: Positive = 4000  # generated images that each shuffled classifier is asked about
 
 

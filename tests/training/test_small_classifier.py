@@ -4,7 +4,7 @@ import numpy as np
 
 from models.pixels import to_float
 from tests.training import drawn_joints
-from training.audit import planted
+from training.audit import planted, shuffle
 from training.metrics import auc
 from training.probes import answers, library, named
 from training.small_classifier import probability, train_small
@@ -40,3 +40,11 @@ def test_the_same_seed_gives_the_same_classifier() -> None:
     images, positive = joints(64)
     first, second = (train_small(images, positive, 1, 5, False, "twice", width=8) for _ in range(2))
     np.testing.assert_array_equal(probability(first, to_float(images)), probability(second, to_float(images)))
+
+
+def test_shuffled_labels_say_nothing_about_the_truth() -> None:
+    truth = RNG.random(500) < 0.3
+    labels = shuffle(truth, np.random.default_rng(0))
+    assert abs(labels.mean() - truth.mean()) < 0.01
+    assert abs(labels[truth].mean() - labels[~truth].mean()) < 0.01
+    assert (labels != shuffle(truth, np.random.default_rng(1))).any()
