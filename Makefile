@@ -62,7 +62,7 @@ schemathesis: $(VENV)/.test ## hold a whole service to its OpenAPI document with
 	@$(BIN)/python -m tests.integration.contract --cases 5000
 
 audit: $(VENV)/.test ## look the installed packages up among the known vulnerabilities
-	$(BIN)/python -m pip_audit --skip-editable
+	$(BIN)/python -m pip_audit --skip-editable --strict
 
 clean: ## remove the virtual environment, caches and demo/; trained runs/ stay
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
