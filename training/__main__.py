@@ -6,6 +6,7 @@ Every verb goes on where it stopped, with the same command. Heavy imports stay i
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -98,11 +99,35 @@ def import_generator_command(
 @app.command("train-gan")
 def train_gan_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
     """Train the generator."""
+    from training.distributed import join_team
     from training.prepare import prepare
     from training.train_gan import train_gan
 
-    loaded, run = _open(config, runs)
-    train_gan(loaded, run, prepare(loaded, run)["train"])
+    with join_team() as team:
+        loaded, run = team.leader_first(lambda: _open(config, runs))
+        sets = team.leader_first(lambda: prepare(loaded, run))
+        train_gan(loaded, run, sets["train"], team)
+
+
+@app.command("profile")
+def profile_command(config: Config) -> None:
+    """Print how fast the generator trains here, and where a step's time goes; nothing is kept."""
+    from training.profile_gan import measure_rates, noise_images
+
+    loaded = load_config(config)
+    typer.echo(json.dumps(measure_rates(loaded, noise_images(loaded)), indent=1))
+
+
+@app.command("choose-snapshot")
+def choose_snapshot_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
+    """Measure the generators that training kept, and choose one by FID, recall and encoder error."""
+    from training.snapshots import choose_snapshot
+
+    choice, measured = choose_snapshot(*_open(config, runs))
+    typer.echo("   images      FID  precision  recall  encoder error")
+    for s in measured:
+        mark = " chosen" if s == choice else ""
+        typer.echo(f"{s.images:9} {s.fid:8.3f} {s.precision:10.3f} {s.recall:7.3f} {s.encoder_error:14.4f}{mark}")
 
 
 @app.command("train-encoder")

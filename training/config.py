@@ -15,6 +15,7 @@ from training.errors import ConfigError
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Transform = Literal["blit", "geometry", "colour", "filter", "noise", "cutout"]
 
 
 class Section(BaseModel):
@@ -98,14 +99,16 @@ class GanConfig(Section):
     path_length_interval: Positive = 4
     path_length_shrink: Positive = 2  # the penalty runs on batch / shrink images
     style_mixing: Share = 0.9
-    reuse_fakes: bool = (
-        True  # generator and discriminator step on the same images; false draws them afresh, as the paper
-    )
+    reuse_fakes: bool = True  # both steps use the same generated images; false draws them afresh, as the paper does
+    accumulate: Positive = 1  # a process takes its share of the batch in so many pieces, to save memory
     ema_rampup: float | None = 0.05
+    ada_transforms: tuple[Transform, ...] = ("blit", "geometry", "colour")
     ada_target: Share = 0.6
     ada_kimg: float = 500
     ada_interval: Positive = 4
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    compile: bool = False  # torch.compile for the two main steps
+    snapshots: Positive = 10  # generators kept, and measured, over the whole run
     checkpoint_kimg: float = 4
     sample_kimg: float = 10
 

@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+
+MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt
 
 
 def choose_device() -> torch.device:
-    """CUDA where there is one, else the CPU; denormals are flushed, without which small gradients crawl."""
-    torch.set_flush_denormal(True)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """CUDA where there is one (under `torchrun` each process its own), else the CPU, set up for training."""
+    torch.set_flush_denormal(True)  # without it small gradients crawl
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+        return device
+    keep_freed_memory()
+    return torch.device("cpu")
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep what is freed: the next step asks for it again, and fresh pages cost a tenth of its time."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):  # not in musl
+            libc.mallopt(MALLOC_TRIM_THRESHOLD, 2**31 - 1)
+            libc.mallopt(MALLOC_MMAP_THRESHOLD, 2**30)
+
+
+def seed_streams(*key: int) -> None:
+    """Seeds every random stream of torch from whole numbers: the same key, the same draws, whatever came before."""
+    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+
+
+def compiled(
+    function: Callable[..., Any], device: torch.device, say: Callable[[str], None] = print
+) -> Callable[..., Any]:
+    """`torch.compile` of a function, or the function itself, said aloud, where no compiler works."""
+    try:
+        probe = torch.compile(lambda x: x.sin() + 1, dynamic=False)
+        probe(torch.ones(8, device=device))
+    except Exception as e:  # whatever a missing compiler, header or driver raises
+        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        say(f"torch.compile does not work here ({reason}); training goes on without it")
+        return function
+    done: Callable[..., Any] = torch.compile(function, dynamic=False)
+    return done
 
 
 def describe_device() -> str:

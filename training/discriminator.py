@@ -113,8 +113,8 @@ class DiscriminatorBlock(nn.Module):
 def minibatch_std(x: Tensor, parts: int = 1) -> Tensor:
     """Appends one channel: the standard deviation within groups of the batch, averaged over channels and pixels.
 
-    [N, C, H, W] → [N, C+1, H, W], float32. Groups hold up to four images of the same part; a part is a multiple of the
-    group.
+    [N, C, H, W] → [N, C+1, H, W], float32. Groups hold up to four neighbours; a part is a multiple of the group. So a
+    batch gives the same in one piece and in pieces of four, eight, …
 
     Args:
         x: features of the batch.
@@ -122,10 +122,10 @@ def minibatch_std(x: Tensor, parts: int = 1) -> Tensor:
     """
     n, c, h, w = x.shape
     group = min(MBSTD_GROUP, n // parts)
-    grouped = x.reshape(parts, group, n // parts // group, c, h, w)
+    grouped = x.reshape(n // group, group, c, h, w)
     variance = (grouped - grouped.mean(dim=1, keepdim=True)).square().mean(dim=1)
-    spread = (variance + 1e-8).sqrt().mean(dim=(2, 3, 4))  # [parts, groups of a part]
-    return torch.cat([x, spread.repeat(1, group).reshape(n, 1, 1, 1).expand(n, 1, h, w)], dim=1)
+    spread = (variance + 1e-8).sqrt().mean(dim=(1, 2, 3))  # [N / group]
+    return torch.cat([x, spread.repeat_interleave(group)[:, None, None, None].expand(n, 1, h, w)], dim=1)
 
 
 class Discriminator(nn.Module):

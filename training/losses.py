@@ -50,16 +50,11 @@ def path_lengths(image: Tensor, ws: Tensor, generator: torch.Generator | None = 
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
 
-def path_length_penalty(lengths: Tensor, mean_length: Tensor, decay: float = 0.01) -> tuple[Tensor, Tensor]:
-    """Squared deviation of path lengths from their running mean.
+def path_length_penalty(lengths: Tensor, mean_length: float) -> Tensor:
+    """Mean squared deviation of path lengths [N] from their running mean: scalar."""
+    return (lengths - mean_length).square().mean()
 
-    Args:
-        lengths: [N].
-        mean_length: the running mean so far, scalar without gradient.
-        decay: how fast the mean follows.
 
-    Returns:
-        The penalty and the new running mean.
-    """
-    new_mean = mean_length.lerp(lengths.detach().mean(), decay)
-    return (lengths - new_mean).square().mean(), new_mean
+def next_mean_length(mean_length: float, batch_mean: float, decay: float = 0.01) -> float:
+    """The running mean of path lengths follows the batch's."""
+    return mean_length + decay * (batch_mean - mean_length)

@@ -15,6 +15,7 @@ from training.publish import publish
 from training.refine_encoder import refine_encoder
 from training.report import AUDIT
 from training.runfolder import RunFolder
+from training.snapshots import choose_snapshot, kept
 from training.train_classifier import train_classifiers
 from training.train_encoder import train_encoder
 from training.train_gan import train_gan
@@ -31,6 +32,8 @@ def run_all(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
     train_classifiers(config, run, sets["train"], sets["val"])
     if config.gan.imported is None:
         train_gan(config, run, sets["train"])
+        if kept(run) and not (run.path / "checkpoints" / "encoder.pt").exists():  # later it would not fit the encoder
+            choose_snapshot(config, run)
     train_encoder(config, run)
     refine_encoder(config, run, sets["train"])
     if not all((run.path / "onnx" / f"{name}.onnx").exists() for name in NETWORKS):

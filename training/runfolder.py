@@ -109,7 +109,7 @@ def _identity(config: RunConfig | None) -> dict[str, Any] | None:
     """The part of a config that a checkpoint depends on."""
     if config is None:
         return None
-    lengths = {"total_kimg", "checkpoint_kimg", "sample_kimg"}
+    lengths = {"total_kimg", "checkpoint_kimg", "sample_kimg", "snapshots", "accumulate", "compile"}
     return {"seed": config.seed, "data": config.data.model_dump(), "gan": config.gan.model_dump(exclude=lengths)}
 
 
@@ -121,7 +121,9 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def progress(title: str, total: int, done: int = 0, unit: str = "images") -> Iterator[Callable[..., None]]:
+def progress(
+    title: str, total: int, done: int = 0, unit: str = "images", *, shown: bool = True
+) -> Iterator[Callable[..., None]]:
     """A bar with what is done, the rate and the time left; a line a minute where there is no terminal.
 
     Yields:
@@ -135,7 +137,7 @@ def progress(title: str, total: int, done: int = 0, unit: str = "images") -> Ite
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, disable=not Console().is_terminal) as bar:
+    with Progress(*columns, disable=not (shown and Console().is_terminal)) as bar:
         task = bar.add_task(title, total=total, completed=done, rate="…", note="")
         started = spoken = time.monotonic()
         seen, last_note = 0, ""
@@ -146,7 +148,7 @@ def progress(title: str, total: int, done: int = 0, unit: str = "images") -> Ite
             now = time.monotonic()
             rate = seen / max(now - started, 1e-9)
             bar.update(task, advance=n, rate=f"{rate:.0f}/s", note=last_note)
-            if bar.disable and now - spoken >= QUIET_INTERVAL_S:
+            if shown and bar.disable and now - spoken >= QUIET_INTERVAL_S:
                 spoken = now
                 left_min = (total - done - seen) / max(rate, 1e-9) / 60
                 text = f"{title}: {done + seen}/{total} {unit}, {rate:.1f}/s, {left_min:.0f} min left {last_note}"

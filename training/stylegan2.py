@@ -67,12 +67,9 @@ def _smooth(x: Tensor, padding: int, gain: float) -> Tensor:
 
 def upsampling_matrix(size_px: int) -> Tensor:
     """Doubles one axis with the [1, 3, 3, 1] filter, as a matrix float32 [2 size, size]."""
-    matrix = torch.zeros(2 * size_px, size_px + 2)
-    for tap, weight in enumerate(BLUR_TAPS):
-        rows = torch.arange(size_px) * 2 + tap - 1
-        inside = (rows >= 0) & (rows < 2 * size_px)
-        matrix[rows[inside], torch.arange(1, size_px + 1)[inside]] = 2 * weight / sum(BLUR_TAPS)
-    return matrix[:, 1:-1].contiguous()
+    tap = torch.arange(2 * size_px)[:, None] - 2 * torch.arange(size_px) + 1
+    weights = 2 * torch.tensor(BLUR_TAPS) / sum(BLUR_TAPS)
+    return torch.where((tap >= 0) & (tap < len(BLUR_TAPS)), weights[tap.clamp(0, len(BLUR_TAPS) - 1)], 0.0)
 
 
 def upsample(image: Tensor, matrix: Tensor) -> Tensor:
@@ -171,6 +168,15 @@ class Mapping(nn.Module):
         self.w_avg.copy_(w.detach().float().mean(dim=0).lerp(self.w_avg, self.w_avg_decay))
 
 
+def normalised(style: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Styles [N, inputs] and weights [outputs, inputs, 3, 3] scaled so that no sum in float16 can overflow.
+
+    Demodulation takes every such factor out again (Karras et al. 2020b, appendix C).
+    """
+    largest = weight.abs().amax(dim=(1, 2, 3), keepdim=True) * math.sqrt(weight[0].numel())
+    return style / style.abs().amax(dim=1, keepdim=True), weight / largest
+
+
 class StyledConv(nn.Module):
     """3×3 convolution whose input channels a style scales, demodulated, with noise, bias and leaky ReLU.
 
@@ -194,10 +200,12 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Noise) -> Tensor:
         """[N, inputs, H, W] and w [N, D] → [N, outputs, H or 2H, W or 2W], in x's dtype."""
-        style = self.affine(w)  # [N, inputs]
-        power = self.weight.square().sum(dim=(2, 3))  # [outputs, inputs]
+        style, weight = self.affine(w), self.weight  # [N, inputs], [outputs, inputs, 3, 3]
+        if x.dtype == torch.float16:
+            style, weight = normalised(style, weight)
+        power = weight.square().sum(dim=(2, 3))  # [outputs, inputs]
         demodulation = (style.square() @ power.T + 1e-8).rsqrt()  # [N, outputs]: equation 3, as a factor on activations
-        y = self.convolve(x * style.to(x.dtype)[:, :, None, None])
+        y = self.convolve(x * style.to(x.dtype)[:, :, None, None], weight)
         y = y * (demodulation * LRELU_GAIN).to(x.dtype)[:, :, None, None]
         bias = (self.bias * LRELU_GAIN).to(x.dtype)
         if noise == "random":
@@ -207,9 +215,9 @@ class StyledConv(nn.Module):
             y = y + (self.noise_const * (self.noise_strength * LRELU_GAIN)).to(x.dtype)
         return activate(y)
 
-    def convolve(self, x: Tensor) -> Tensor:
-        """Plain convolution with this layer's weights: [N, inputs, H, W] → [N, outputs, H or 2H, W or 2W]."""
-        weight = self.weight.to(x.dtype)
+    def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Plain convolution of the layer's kind: [N, inputs, H, W] → [N, outputs, H or 2H, W or 2W]."""
+        weight = weight.to(x.dtype)
         if not self.up:
             return F.conv2d(x, weight, padding=1)
         return blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), 1, gain=4.0)

@@ -16,18 +16,21 @@ from training.pictures import save_grid
 from training.prepare import load_split
 from training.runfolder import RunFolder, progress
 from training.schedule import set_learning_rate
+from training.snapshots import chosen, open_snapshot
 from training.stylegan2 import Generator
-from training.train_gan import build_generator
+from training.trainer import build_generator
 
 HELD_OUT = 512
 GRID_ROWS = 32
 
 
 def load_generator(config: RunConfig, run: RunFolder) -> Generator:
-    """The imported generator, or the averaged one of the run, ready to evaluate; StepMissing before `train-gan`."""
+    """The imported generator, or the run's chosen or last averaged one, to evaluate; StepMissing before `train-gan`."""
     if config.gan.imported is not None:
         return open_imported(config, run).to(choose_device())
     run.need("checkpoints", "gan.pt", verb="train-gan")
+    if (images := chosen(run)) is not None:
+        return open_snapshot(config, run, images)
     state = run.load("gan")
     assert state is not None
     G = build_generator(config.gan, config.data.size_px, config.data.channels)

@@ -36,7 +36,6 @@ FRAMES = 9
 REPEATS = 20
 CLIENTS = (1, 4, 16)
 JOBS_PER_CLIENT_COUNT = 24
-TRAINING_STEPS = 16
 POLL_S = 0.005
 
 
@@ -196,36 +195,11 @@ def resident_mib(pid: int) -> float:
 
 def training() -> dict[str, Any]:
     """Images per second of the lean 64 px generator and discriminator, and where a step's time goes."""
-    import torch
-
     from training.config import load_config
-    from training.data import ImageSet
-    from training.device import choose_device
-    from training.train_gan import Trainer
+    from training.profile_gan import measure_rates, noise_images
 
     config = load_config(Path("training/configs/knee-64.toml"))
-    size, channels, batch = config.data.size_px, config.data.channels, config.gan.batch
-    noise = np.random.default_rng(0).integers(0, 256, (256, channels, size, size), dtype=np.uint8)
-    names = np.array([str(i) for i in range(len(noise))])
-    trainer = Trainer.fresh(config, ImageSet(noise, np.zeros(len(noise), np.int64), names, names), choose_device())
-    trainer.step()
-    begun = time.perf_counter()
-    for _ in range(TRAINING_STEPS):
-        trainer.step()
-    step_ms = (time.perf_counter() - begun) * 1000 / TRAINING_STEPS
-    real = trainer.real_batch()
-    return {
-        "images_per_s": round(batch / step_ms * 1000, 1),
-        "threads": torch.get_num_threads(),
-        "step_ms": round(step_ms, 1),
-        "parts_ms": {
-            "generator": median_ms(trainer.step_generator, 5),
-            "discriminator": median_ms(lambda: trainer.step_discriminator(real), 5),
-            "r1_every_16": median_ms(lambda: trainer.regularise_discriminator(real), 3),
-            "path_length_every_4": median_ms(trainer.regularise_generator, 3),
-            "average": median_ms(trainer.average, 5),
-        },
-    }
+    return measure_rates(config, noise_images(config))
 
 
 if __name__ == "__main__":

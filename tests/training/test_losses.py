@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from training.losses import discriminator_loss, generator_loss, path_length_penalty, path_lengths, r1_penalty
+from training.losses import (
+    discriminator_loss,
+    generator_loss,
+    next_mean_length,
+    path_length_penalty,
+    path_lengths,
+    r1_penalty,
+)
 
 
 def test_losses_of_an_undecided_discriminator_are_log_two_a_term() -> None:
@@ -37,11 +44,17 @@ def test_path_length_of_a_scaled_identity_is_its_scale() -> None:
 
 
 def test_path_lengths_at_their_mean_cost_nothing() -> None:
-    penalty, mean = path_length_penalty(torch.full((4,), 2.0), torch.tensor(2.0))
-    assert float(penalty) == 0
-    assert float(mean) == 2.0
+    assert float(path_length_penalty(torch.full((4,), 2.0), 2.0)) == 0
+    assert float(path_length_penalty(torch.tensor([1.0, 3.0]), 2.0)) == 1
 
 
 def test_mean_path_length_follows_slowly() -> None:
-    _, mean = path_length_penalty(torch.full((4,), 1.0), torch.tensor(0.0), decay=0.01)
-    assert float(mean) == pytest.approx(0.01)
+    assert next_mean_length(0.0, 1.0, decay=0.01) == pytest.approx(0.01)
+
+
+def test_path_length_of_a_linear_generator_reaches_its_parameters() -> None:
+    scale = torch.tensor(3.0, requires_grad=True)
+    ws = torch.randn(4000, 1, 16, requires_grad=True)
+    lengths = path_lengths((scale * ws).reshape(4000, 1, 4, 4), ws, torch.Generator().manual_seed(0))
+    path_length_penalty(lengths, 0.0).backward()  # E(scale² ‖y‖²) with E‖y‖² = 1: gradient 2 · scale
+    assert float(scale.grad) == pytest.approx(6.0, rel=0.05)

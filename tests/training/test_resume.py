@@ -18,7 +18,8 @@ from training.config import RunConfig
 from training.errors import CheckpointForeign, RunCollapsed, StepMissing
 from training.prepare import load_split, prepare
 from training.runfolder import RunFolder
-from training.train_gan import Trainer, refuse_collapse
+from training.trainer import Trainer
+from training.watchdog import refuse_collapse
 
 CPU = torch.device("cpu")
 

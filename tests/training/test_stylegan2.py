@@ -96,7 +96,7 @@ def test_demodulation_gives_unit_variance_whatever_the_style() -> None:
     torch.manual_seed(0)
     layer = StyledConv(64, 64, latent_size=8, resolution=32, up=False)
     x, w = torch.randn(8, 64, 32, 32), torch.randn(8, 8) * 5
-    before_activation = layer.convolve(x * layer.affine(w)[:, :, None, None])
+    before_activation = layer.convolve(x * layer.affine(w)[:, :, None, None], layer.weight)
     power = layer.weight.square().sum(dim=(2, 3))
     demodulated = before_activation * (layer.affine(w).square() @ power.T).rsqrt()[:, :, None, None]
     inner = demodulated[:, :, 2:-2, 2:-2]  # away from the zero padding

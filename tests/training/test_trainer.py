@@ -1,0 +1,153 @@
+"""A batch gives the same in one piece, in several, and shared by several processes; every precision trains."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training import drawn_joints
+from tests.training.test_resume import parameters
+from tests.training.tiny import tiny_config
+from training.data import ImageSet
+from training.distributed import Team
+from training.errors import ConfigError
+from training.prepare import prepare
+from training.runfolder import RunFolder
+from training.trainer import Trainer
+
+CPU = torch.device("cpu")
+
+
+def trainer(root: Path, **gan: Any) -> Trainer:
+    """A trainer on the drawn joints."""
+    config = tiny_config(root, **{"batch": 16, **gan})
+    return Trainer.fresh(config, images(root), CPU)
+
+
+def images(root: Path) -> ImageSet:
+    """The drawn joints' training images, drawn at the first call."""
+    if not (root / "labels.csv").exists():
+        drawn_joints.write(root, train=40, val=4, test=4)
+    config = tiny_config(root)
+    return prepare(config, RunFolder(root / "runs", config))["train"]
+
+
+def test_the_discriminator_s_step_is_the_same_in_two_pieces(tmp_path: Path) -> None:
+    whole, pieces = trainer(tmp_path), trainer(tmp_path, accumulate=2)
+    real, fake = torch.rand(16, 1, 32, 32) * 2 - 1, torch.rand(16, 1, 32, 32) * 2 - 1
+    for _ in range(3):
+        loss = whole.step_discriminator([real], [fake])
+        assert pieces.step_discriminator(real.chunk(2), fake.chunk(2)) == pytest.approx(loss, rel=1e-4)
+        whole.regularise_discriminator([real])
+        pieces.regularise_discriminator(real.chunk(2))
+    # Adam's first steps have the gradient's sign alone: where it is nearly nought, its last bits decide.
+    torch.testing.assert_close(parameters(pieces), parameters(whole), atol=2e-3, rtol=0)
+    assert float((parameters(pieces) - parameters(whole)).abs().mean()) < 1e-5
+    assert pieces.sign_count == whole.sign_count == 48
+
+
+def test_the_generator_s_step_is_the_same_in_two_pieces(tmp_path: Path) -> None:
+    whole, pieces = trainer(tmp_path), trainer(tmp_path, accumulate=2)
+    for _ in range(3):
+        z = torch.randn(16, 32)
+        ws = [t.G.mapping(z)[:, None].expand(-1, t.G.synthesis.num_ws, -1) for t in (whole, pieces)]
+        loss = whole.step_generator([whole.G.synthesis(ws[0], noise="none")])
+        parts = (pieces.G.synthesis(pieces.G.mapping(part), noise="none") for part in z.chunk(2))
+        assert pieces.step_generator(parts) == pytest.approx(loss, rel=1e-4)
+    assert float((parameters(pieces) - parameters(whole)).abs().mean()) < 1e-5
+
+
+TWO_PROCESSES = """
+import sys, torch
+from pathlib import Path
+from tests.training.test_trainer import CPU, images
+from tests.training.tiny import tiny_config
+from training.distributed import join_team
+from training.trainer import Trainer
+
+root = Path(sys.argv[1])
+torch.set_num_threads(1)
+with join_team() as team:
+    config = tiny_config(root, batch=16, reuse_fakes=False, ada_kimg=0.2, style_mixing=0.9)
+    drawn = team.leader_first(lambda: images(root))
+    trainer = Trainer.fresh(config, drawn, CPU, team)
+    trainer.p = 0.4
+    for _ in range(3):
+        trainer.step()
+    if team.leads:
+        torch.save(trainer.state(), root / "half.pt")
+    half = team.leader_first(lambda: torch.load(root / "half.pt", weights_only=True))
+    trainer = Trainer.fresh(config, drawn, CPU, team)  # as a run that was cut off does
+    trainer.restore(half)
+    for _ in range(3):
+        trainer.step()
+    torch.save(trainer.state(), root / f"state{team.rank}.pt")
+"""
+
+
+def test_two_processes_train_as_one_does_in_two_pieces_and_resume_exactly(tmp_path: Path) -> None:
+    images(tmp_path)
+    alone = trainer(tmp_path, reuse_fakes=False, accumulate=2, ada_kimg=0.2, style_mixing=0.9)
+    alone.p = 0.4
+    for _ in range(6):
+        alone.step()
+    assert alone.p not in (0.0, 0.4)  # augmentation and its controller took part
+
+    script = tmp_path / "together.py"
+    script.write_text(TWO_PROCESSES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (torch.load(tmp_path / f"state{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert first["images_seen"] == alone.images_seen == 96
+    assert first["p"] == second["p"] == pytest.approx(alone.p)
+    assert first["mean_path_length"] == pytest.approx(alone.mean_path_length, rel=1e-3)
+    for name in ("G", "G_ema", "D"):
+        for key, expected in getattr(alone, name).state_dict().items():
+            assert torch.equal(first[name][key], second[name][key])  # no process strays, not by a bit
+            torch.testing.assert_close(first[name][key], expected, atol=2e-3, rtol=1e-3)
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, batch=16, accumulate=3)
+    with pytest.raises(ConfigError, match="cannot be shared by 2 processes × 3 pieces"):
+        Trainer.fresh(config, images(tmp_path), CPU, Team(0, 2))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_every_precision_trains(tmp_path: Path, dtype: str) -> None:
+    t = trainer(tmp_path, dtype=dtype, batch=8)
+    before = parameters(t).clone()
+    for _ in range(5):
+        assert all(torch.isfinite(torch.tensor(value)) for value in t.step().values())
+    change = (parameters(t) - before).abs()
+    assert float(change.mean()) > 1e-3
+    assert torch.isfinite(parameters(t)).all()
+
+
+def test_the_state_of_a_training_from_before_loads(tmp_path: Path) -> None:
+    t = trainer(tmp_path, batch=8)
+    t.step()
+    older = {**copy.deepcopy(t.state()), "rng": {"cpu": torch.get_rng_state(), "cuda": None}}
+    del older["scalers"]
+    for name in ("optimiser_G", "optimiser_D"):
+        older[name]["param_groups"] = [{**group, "fused": None} for group in older[name]["param_groups"]]
+    again = trainer(tmp_path, batch=8)
+    again.restore(older)
+    t.step()
+    again.step()
+    assert torch.equal(parameters(again), parameters(t))
+
+
+def test_gradients_that_are_no_numbers_count_as_nought(tmp_path: Path) -> None:
+    t = trainer(tmp_path, batch=8)
+    before = parameters(t).clone()
+    loss = sum(p.sum() for p in t.D.parameters()) * float("nan")
+    t.descend("optimiser_D", [loss])
+    assert torch.equal(parameters(t), before)

@@ -1,0 +1,84 @@
+"""Several processes that train one generator together, started by `torchrun`: gradients and counts are averaged.
+
+Each process draws its own share of every batch. Weights stay equal because all start equal and take the same steps, so
+nothing else is ever sent. One process alone is a team of one and sends nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of one training.
+
+    Attributes:
+        rank: this process's number, from 0.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """True for the one process that writes files."""
+        return self.rank == 0
+
+    def average_(self, tensors: Sequence[Tensor]) -> None:
+        """Replaces tensors, in place, by their mean over all processes; one message for all of them."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([t.reshape(-1) for t in tensors])
+        dist.all_reduce(flat)
+        flat /= self.size
+        for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(mean.view(tensor.shape))
+
+    def mean(self, value: float, device: torch.device) -> float:
+        """The mean of a number over all processes."""
+        if self.size == 1:
+            return value
+        box = torch.tensor([value], dtype=torch.float64, device=device)
+        self.average_([box])
+        return float(box)
+
+    def leader_first(self, work: Callable[[], T]) -> T:
+        """Lets one process do work that writes files, and the others after it, so that they find the files."""
+        if self.size == 1:
+            return work()
+        if not self.leads:
+            dist.barrier()
+        done = work()
+        if self.leads:
+            dist.barrier()
+        return done
+
+
+def launched_together() -> int:
+    """How many processes `torchrun` started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def join_team() -> Iterator[Team]:
+    """Finds the other processes that `torchrun` started: over NCCL on GPUs, over gloo on CPUs."""
+    if launched_together() == 1:
+        yield Team()
+        return
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Team(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
