@@ -10,6 +10,7 @@ from workers import tallies
 from workers.broker import BROKER_ERRORS
 from workers.jobstore import JobStore
 from workers.layout import WAITING
+from workers.load import loaded
 from workers.outbox import Outbox
 
 _BATCH_FROM = 10**14
@@ -21,7 +22,8 @@ def figures_of(jobs: JobStore, broker: Redis, bundles: Store) -> Callable[[], It
 
     def ask() -> list[Metric]:
         try:
-            return [_up(1), *_queue(jobs, broker), *_jobs(jobs, broker), *_stages(broker), _served(bundles)]
+            told = [*_queue(jobs, broker), *_jobs(jobs, broker), *_stages(broker), _loaded(broker)]
+            return [_up(1), *told, _served(bundles)]
         except BROKER_ERRORS:
             return [_up(0), _served(bundles)]
 
@@ -65,6 +67,14 @@ def _stages(broker: Redis) -> Iterable[Metric]:
         buckets = [*((str(bound), float(n)) for bound, n in bounds), ("+Inf", float(count))]
         seconds.add_metric((stage,), buckets, sum_value=total)
     yield seconds
+
+
+def _loaded(broker: Redis) -> Metric:
+    held = GaugeMetricFamily("contrafact_model_loaded", "Workers that hold it in memory", labels=("id", "version"))
+    for name, workers in loaded(broker).items():
+        id_, _, version = name.partition("/")
+        held.add_metric((id_, version), workers)
+    return held
 
 
 def _served(bundles: Store) -> Metric:

@@ -255,6 +255,9 @@ class ClassifierList(BaseModel):
 class ClassifierDetail(BaseModel):
     """One version of a classifier: its manifest with every metric, and its card."""
 
+    loaded: bool | None = Field(
+        description="Whether a worker has it in memory and answers at once; null while the broker is away."
+    )
     versions: list[int] = Field(description="Every version that can be asked for.")
     sha256: str = Field(description="Digest of the manifest, and so of every file it lists.")
     manifest: ClassifierManifest

@@ -4,6 +4,7 @@ The service time of a job is the time for which it kept a worker from the next o
 or from its own acceptance if the worker waited for it.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -54,9 +55,18 @@ class Load:
 
 def ready_workers(client: Redis) -> int:
     """How many workers have replayed their golden pairs and are alive."""
+    return len(_claims(client))
+
+
+def loaded(client: Redis) -> Counter[str]:
+    """How many of them hold which classifier, `id/version`, in memory."""
+    return Counter(name for claim in _claims(client) for name in claim.split())
+
+
+def _claims(client: Redis) -> list[str]:
     names = [name.decode() for name in cast("Any", client.smembers(WORKERS))]
     claims = cast("list[Any]", client.mget([ready_key(name) for name in names])) if names else []
-    return sum(claim is not None for claim in claims)
+    return [claim.decode() for claim in claims if claim is not None]
 
 
 def measure(client: Redis, now: float) -> Load:

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Callable
 
 from workers.broker import BROKER_ERRORS, redis_client
 from workers.layout import WORKERS, ready_key
@@ -19,10 +20,14 @@ class Readiness:
     """One worker's claim to be ready, `contrafact:ready:<host>:<pid>`, renewed from a thread of its child.
 
     To be made in the worker's parent, whose name it bears, so that the parent can withdraw it for a child that is dead.
+
+    Args:
+        settings: Which broker.
+        held: The classifiers in memory, `id/version`; told with the claim.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, held: Callable[[], list[str]] = list) -> None:
+        self._settings, self._held = settings, held
         self._name = worker_name(os.getpid())
         self._withdrawn = threading.Event()
 
@@ -47,7 +52,7 @@ class Readiness:
             try:
                 with client.pipeline() as pipe:
                     pipe.sadd(WORKERS, self._name)
-                    pipe.set(ready_key(self._name), "ready", ex=LASTS_S)
+                    pipe.set(ready_key(self._name), " ".join(self._held()), ex=LASTS_S)
                     pipe.execute()
             except BROKER_ERRORS as error:
                 log.warning("broker away (%s); readiness is announced again when it is back", type(error).__name__)

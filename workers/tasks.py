@@ -45,7 +45,7 @@ def make_worker(settings: Settings) -> Celery:
     app = make_celery(settings)
     rules, name = Rules.of(settings), f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     served = ServedNetworks(settings)
-    readiness = Readiness(settings)
+    readiness = Readiness(settings, served.held)
     decoder = Decoder(settings.MAX_UPLOAD_BYTES, settings.MAX_PIXELS)
     bench = Bench(JobStore(redis_client(settings, PATIENCE_RETRIES), rules), served, settings, decoder.read, name)
     parents_store = JobStore(redis_client(settings), rules)

@@ -8,6 +8,8 @@ from app import problems
 from app.problems import problem_responses
 from app.schemas import ClassifierDetail, ClassifierList, ClassifierSummary, VersionedId, card_of
 from app.service import Service, TheService
+from workers.broker import BROKER_ERRORS
+from workers.load import loaded
 
 ClassifierId = Annotated[str, Path(description="The `id` of a classifier.", examples=["knee-oa"])]
 Version = Annotated[int, Path(ge=1, description="One of its versions.", examples=[1])]
@@ -56,8 +58,16 @@ def _summary(service: Service, classifier_id: str, versions: list[int]) -> Class
 def _detail(service: Service, classifier_id: str, version: int | None) -> ClassifierDetail:
     bundle = service.open_classifier(classifier_id, version)
     return ClassifierDetail(
+        loaded=_is_loaded(service, f"{bundle.manifest.id}/{bundle.manifest.version}"),
         versions=service.bundles.classifiers()[bundle.manifest.id],
         sha256=bundle.sha256,
         manifest=bundle.manifest,
         card=card_of(bundle),
     )
+
+
+def _is_loaded(service: Service, name: str) -> bool | None:
+    try:
+        return name in loaded(service.broker)
+    except BROKER_ERRORS:
+        return None

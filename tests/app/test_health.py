@@ -16,7 +16,7 @@ from workers.layout import WORKERS, ready_key
 def announce_a_worker(broker: Redis) -> None:
     """What a worker does once it has replayed its golden pairs."""
     broker.sadd(WORKERS, "here:1")
-    broker.set(ready_key("here:1"), "ready")
+    broker.set(ready_key("here:1"), "toy/1")
 
 
 def test_live_needs_nothing_else(client_without_broker: TestClient) -> None:
