@@ -17,6 +17,7 @@ from app.identity import Identity
 from app.metrics import Metrics
 from app.problems import CLASSIFIER_NOT_FOUND, SPACE_NOT_FOUND, Problem
 from app.rates import Rates
+from app.recent_load import RecentLoad
 from app.schemas import Job
 from app.settings import Settings
 from app.waiting import Listeners
@@ -38,6 +39,7 @@ class Service:
 
     Attributes:
         broker: For questions that must be answered at once, without patience for a broker that restarts.
+        load: How busy the service is.
         identity: Tells callers apart.
         rates: Counts what they ask for.
         audit: Where it is written down who did what, if anywhere.
@@ -48,6 +50,7 @@ class Service:
     settings: Settings
     bundles: Store
     jobs: JobStore
+    load: RecentLoad
     celery: Celery
     broker: Redis
     identity: Identity
@@ -63,10 +66,12 @@ class Service:
         """The service that the settings describe."""
         broker = redis_client(settings, retries=0)
         bundles, rules = Store(settings.BUNDLES_DIR), Rules.of(settings)
+        jobs = JobStore(redis_client(settings), rules)
         return cls(
             settings=settings,
             bundles=bundles,
-            jobs=JobStore(redis_client(settings), rules),
+            jobs=jobs,
+            load=RecentLoad(jobs.load),
             celery=make_celery(settings),
             broker=broker,
             identity=Identity.of(settings, broker),
@@ -99,16 +104,15 @@ class Service:
                 submit(self.celery, accepted.job_id, record.priority)
         return accepted
 
-    def job(self, record: JobRecord) -> Job:
-        """A job as its client sees it now."""
-        return Job.of(record, self.jobs.queue_position(record.id) if record.status == "queued" else None)
-
-    def retry_after_s(self, record: JobRecord) -> int:
-        """In how many seconds an unfinished job will be done, by its place in the queue and measured service time."""
-        load = self.jobs.load()
+    def job(self, record: JobRecord) -> tuple[Job, int | None]:
+        """A job as its client sees it now, and in how many seconds it will be done; None if it is over."""
+        if record.is_over:
+            return Job.of(record), None
         if record.started_at is not None:
-            return at_least_one(load.service_s - (utc_now() - record.started_at).total_seconds())
-        return at_least_one(load.finish_s(self.jobs.queue_position(record.id) or 1))
+            done_in_s = self.load().service_s - (utc_now() - record.started_at).total_seconds()
+            return Job.of(record), at_least_one(done_in_s)
+        position = self.jobs.queue_position(record.id)
+        return Job.of(record, position), at_least_one(self.load().finish_s(position or 1))
 
     def open_classifier(self, classifier_id: str, version: int | None = None) -> Bundle[ClassifierManifest]:
         """A verified classifier, the highest version unless one is asked for.

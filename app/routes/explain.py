@@ -149,16 +149,21 @@ async def explain(
         response.headers["Idempotency-Replayed"] = "true"
     if wait_s := preferred_wait_s(prefer):
         await service.listeners.until_over(accepted.job_id, wait_s)
-    record = await run_sync(service.jobs.get, accepted.job_id)
-    if record is None:
-        raise Problem(problems.JOB_NOT_FOUND, "The job has been deleted meanwhile.")
-    if wait_s and record.is_over:
+    job, retry_after_s = await run_sync(_as_it_stands, service, accepted.job_id)
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    elif wait_s:
         response.status_code = 200
         response.headers["Preference-Applied"] = f"wait={wait_s}"
         request.state.result = True
-    elif not record.is_over:
-        response.headers["Retry-After"] = str(await run_sync(service.retry_after_s, record))
-    return await run_sync(service.job, record)
+    return job
+
+
+def _as_it_stands(service: Service, job_id: str) -> tuple[Job, int | None]:
+    record = service.jobs.get(job_id)
+    if record is None:
+        raise Problem(problems.JOB_NOT_FOUND, "The job has been deleted meanwhile.")
+    return service.job(record)
 
 
 def _accept(
@@ -195,10 +200,10 @@ def _accept(
     except IdempotencyConflict:
         raise Problem(problems.KEY_REUSED, "Another payload was sent with this Idempotency-Key before.") from None
     except QueueFull as full:
-        wait_s = at_least_one(service.jobs.load().room_s())
+        wait_s = at_least_one(service.load().room_s())
         raise Problem(problems.QUEUE_FULL, str(full), retry_after_s=wait_s) from None
     except TooManyInFlight as many:
-        wait_s = at_least_one(service.jobs.load().finish_s(1))
+        wait_s = at_least_one(service.load().finish_s(1))
         raise Problem(problems.TOO_MANY_JOBS, str(many), retry_after_s=wait_s) from None
     except StoreFull as full:
         raise Problem(problems.STORE_FULL, str(full), retry_after_s=RETRY_STORE_S) from None

@@ -137,10 +137,11 @@ async def job(
 
     def tell() -> Response:
         record = find_job(job_id, service, caller)
-        if not record.is_over:
-            headers["Retry-After"] = str(service.retry_after_s(record))
+        job, retry_after_s = service.job(record)
+        if retry_after_s is not None:
+            headers["Retry-After"] = str(retry_after_s)
         request.state.result = record.report is not None
-        body = service.job(record).model_dump_json(by_alias=True).encode()
+        body = job.model_dump_json(by_alias=True).encode()
         return answer_unless_known(body, "application/json", if_none_match, headers)
 
     return await run_sync(tell)
@@ -169,7 +170,7 @@ def cancel(record: KnownJob, service: TheService, response: Response) -> Job:
         raise Problem(problems.JOB_NOT_FOUND, "The job has been deleted meanwhile.")
     if record.is_over or ended.status != "canceled":
         response.status_code = 200
-    return service.job(ended)
+    return service.job(ended)[0]
 
 
 @router.delete(

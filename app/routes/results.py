@@ -22,7 +22,7 @@ def finished_job(record: KnownJob, request: Request, service: TheService) -> Job
     """
     if not record.is_over:
         detail = f"The job is {record.status}; ask again later."
-        raise Problem(problems.JOB_NOT_FINISHED, detail, retry_after_s=service.retry_after_s(record))
+        raise Problem(problems.JOB_NOT_FINISHED, detail, retry_after_s=service.job(record)[1])
     if record.error is not None:
         raise Problem(problems.JOB_FAILED, f"{record.error.title} ({record.error.code}): {record.error.detail}")
     if record.report is None:
