@@ -26,9 +26,9 @@ from models.bundle import Bundle
 from models.errors import BundleNotFound
 from models.manifest import ClassifierManifest, SpaceManifest
 from models.store import Store
-from workers.admission import Accepted, Once, Rules
+from workers.admission import Rules
 from workers.broker import BROKER_ERRORS, make_celery, redis_client, submit
-from workers.jobs import JobRecord
+from workers.jobs import JobRecord, Priority
 from workers.jobstore import JobStore, utc_now
 from workers.tracing import Traces
 
@@ -83,26 +83,10 @@ class Service:
             listeners=Listeners(settings),
         )
 
-    def accept(
-        self, record: JobRecord, image: bytes, once: Once | None = None, most_open: int | None = None
-    ) -> Accepted:
-        """Write a job down, then queue it. From the first on it is accepted: the reconciler queues it if we cannot.
-
-        Args:
-            record: A new job.
-            image: What was sent.
-            once: The client's Idempotency-Key with a digest of the whole request.
-            most_open: How many unfinished jobs its owner may have, where that differs from MAX_IN_FLIGHT.
-
-        Raises:
-            Refused: A bound is reached, or the Idempotency-Key was used for something else.
-            One of BROKER_ERRORS: The broker is away or full; nothing was accepted.
-        """
-        accepted = self.jobs.create(record, image, once, most_open)
-        if not accepted.replayed:
-            with suppress(*BROKER_ERRORS):
-                submit(self.celery, accepted.job_id, record.priority)
-        return accepted
+    def publish(self, job_id: str, priority: Priority) -> None:
+        """Queue an accepted job. If the broker is away now, the reconciler queues it when it is back."""
+        with suppress(*BROKER_ERRORS):
+            submit(self.celery, job_id, priority)
 
     def job(self, record: JobRecord) -> tuple[Job, int | None]:
         """A job as its client sees it now, and in how many seconds it will be done; None if it is over."""

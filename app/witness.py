@@ -41,6 +41,7 @@ class _Seen:
     request_id: str
     begun: float
     status: int = 0
+    is_answered: bool = False
 
     @property
     def client(self) -> str:
@@ -96,11 +97,14 @@ class Witness:
                 seen.status = message["status"]
                 MutableHeaders(scope=message)["X-Request-ID"] = seen.request_id
             await send(message)
+            seen.is_answered = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         try:
             await self.app(request.scope, receive, send_and_see)
         except Exception as failure:
             log.error("an error of our own\n%s", places(failure))
+            if seen.is_answered:
+                return  # what was to be done afterwards went wrong
             if seen.status:
                 raise _Interrupted from None
             await internal_error(request)(request.scope, receive, send_and_see)

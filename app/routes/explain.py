@@ -6,7 +6,7 @@ from typing import Annotated
 from uuid import uuid4
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Depends, Form, Header, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, Form, Header, Request, Response
 from pydantic.json_schema import SkipJsonSchema
 
 from app import problems
@@ -20,7 +20,7 @@ from app.uploads import read_upload
 from app.waiting import preferred_wait_s
 from workers.admission import Accepted, Once
 from workers.errors import IdempotencyConflict, QueueFull, StoreFull, TooManyInFlight
-from workers.jobs import JobRecord, JobRequest
+from workers.jobs import JobRecord, JobRequest, Priority
 from workers.jobstore import utc_now
 from workers.tracing import current_traceparent
 
@@ -128,6 +128,7 @@ router = APIRouter(tags=["explain"])
 async def explain(
     request: Request,
     response: Response,
+    afterwards: BackgroundTasks,
     form: Annotated[ExplainForm, Form(media_type="multipart/form-data")],
     service: TheService,
     caller: TheCaller,
@@ -140,14 +141,19 @@ async def explain(
     classifier's own probability for every frame. The image is checked as far as that is possible without decoding it;
     an image that only the worker finds to be broken ends its job as `failed` with the code `undecodable-image`.
     """
-    accepted = await run_sync(_accept, service, caller, form, idempotency_key, current_traceparent())
+    accepted, priority = await run_sync(_accept, service, caller, form, idempotency_key, current_traceparent())
     await form.image.close()
     release_body(request)
     request.state.job = accepted.job_id
     response.headers["Location"] = job_path(accepted.job_id)
+    wait_s = preferred_wait_s(prefer)
     if accepted.replayed:
         response.headers["Idempotency-Replayed"] = "true"
-    if wait_s := preferred_wait_s(prefer):
+    elif wait_s:
+        await run_sync(service.publish, accepted.job_id, priority)
+    else:
+        afterwards.add_task(service.publish, accepted.job_id, priority)  # written down is accepted; this can wait
+    if wait_s:
         await service.listeners.until_over(accepted.job_id, wait_s)
     job, retry_after_s = await run_sync(_as_it_stands, service, accepted.job_id)
     if retry_after_s is not None:
@@ -168,8 +174,8 @@ def _as_it_stands(service: Service, job_id: str) -> tuple[Job, int | None]:
 
 def _accept(
     service: Service, caller: Caller, form: ExplainForm, idempotency_key: str | None, traceparent: str | None
-) -> Accepted:
-    """Check everything that was sent, and take it in.
+) -> tuple[Accepted, Priority]:
+    """Check everything that was sent, and write it down as a job that is still to be published.
 
     Raises:
         Problem: It is not taken.
@@ -196,7 +202,7 @@ def _accept(
     )
     once = None if idempotency_key is None else Once(idempotency_key, _digest(asked, form, image))
     try:
-        return service.accept(record, image, once, most_open=caller.most_jobs)
+        return service.jobs.create(record, image, once, caller.most_jobs), record.priority
     except IdempotencyConflict:
         raise Problem(problems.KEY_REUSED, "Another payload was sent with this Idempotency-Key before.") from None
     except QueueFull as full:

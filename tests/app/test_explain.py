@@ -269,9 +269,9 @@ def test_a_job_that_cannot_be_published_is_accepted_and_left_to_the_reconciler(
 
 
 def test_an_error_of_our_own_tells_nothing(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def submit(*_: object) -> None:
+    def create(*_: object) -> None:
         raise RuntimeError("Nobody^Particular")
 
-    monkeypatch.setattr("app.service.submit", submit)
+    monkeypatch.setattr(JobStore, "create", create)
     problem = assert_problem(post(client), 500, "internal")
     assert "Nobody" not in str(problem)
