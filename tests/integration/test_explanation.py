@@ -1,6 +1,7 @@
 """An uploaded image comes back as a strip whose every figure can be checked from outside."""
 
 import time
+import zlib
 from io import BytesIO
 from typing import Any
 
@@ -91,7 +92,8 @@ def test_asked_targets_stand_in_the_strip_beside_the_start(client: httpx2.Client
 
 
 def test_an_image_that_only_the_worker_can_find_broken_fails_its_job_by_name(client: httpx2.Client) -> None:
-    broken = SAMPLE[:33] + chunk(b"IDAT", b"no pixels") + chunk(b"IEND", b"")
+    rows = zlib.compress(b"".join(bytes([9]) + bytes(16) for _ in range(16)))  # there is no filter of this number
+    broken = SAMPLE[:33] + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
     job = explained(client, broken)
     assert (job["status"], job["error"]["code"], job["report"]) == ("failed", "undecodable-image", None)
     assert explained(client)["status"] == "succeeded"
