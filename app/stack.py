@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
+WORKER_NICENESS = 10
+"""The HTTP face has to answer while the worker computes on the same cores."""
 
 
 class StackFailed(Exception):
@@ -79,8 +81,8 @@ class Stack:
             undo.callback(self._broker.close)
             broker_url = self._start_broker()
             undo.callback(self._stop_children)
-            for name, module in (("worker", ("workers",)), ("HTTP face", ("app", "api"))):
-                self._start(name, module, broker_url)
+            self._start("worker", "workers", broker_url, "--nice", str(WORKER_NICENESS))
+            self._start("HTTP face", "app", broker_url, "api")
             self._wait_until_ready()
             self._undo = undo.pop_all()
         return self
@@ -121,13 +123,14 @@ class Stack:
         except WorkerError as missing:
             raise StackFailed(str(missing)) from None
 
-    def _start(self, name: str, module: tuple[str, ...], broker_url: str) -> None:
-        log_file = self.settings.RUN_DIR / f"{module[-1]}.log" if self._quiet else None
+    def _start(self, name: str, module: str, broker_url: str, *arguments: str) -> None:
+        log_file = self.settings.RUN_DIR / f"{module}.log" if self._quiet else None
         if log_file is not None:
             log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         around = {name: value for name, value in os.environ.items() if name not in Settings.model_fields}
         environment = {**around, **_environment(self.settings), "REDIS_URL": broker_url}
-        self.children.append(ChildProcess(name, (sys.executable, "-m", *module, "--lifeline"), environment, log_file))
+        command = (sys.executable, "-m", module, *arguments, "--lifeline")
+        self.children.append(ChildProcess(name, command, environment, log_file))
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -17,6 +17,7 @@ from workers.errors import WorkerError
 from workers.lifeline import Lifeline
 from workers.logs import set_up_logs
 from workers.promotion import add_verbs, carry_out
+from workers.scheduling import give_way
 from workers.settings import Settings
 from workers.tasks import make_worker
 
@@ -33,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         set_up_logs(settings.LOG_FORMAT, ("workers", "celery"), sys.stderr, SENTENCE)
         if chosen.verb is not None:
             return carry_out(chosen, settings)
+        give_way(chosen.nice)
         return work(settings, watch_input=chosen.lifeline)
     except (ValidationError, WorkerError, ModelsError) as error:
         print(error, file=sys.stderr)
@@ -74,6 +76,7 @@ def work(settings: Settings, watch_input: bool) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
     parser.add_argument("--lifeline", action="store_true", help="stop when standard input ends")
+    parser.add_argument("--nice", type=int, choices=range(20), default=0, metavar="N", help="give way, 0 to 19")
     add_verbs(parser)
     return parser
 
