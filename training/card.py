@@ -276,8 +276,8 @@ def audits_part(report: Report) -> str:
             for t in cues["trials"]
         )
         parts.append(
-            "<p>Can the audit find a shortcut? Small classifiers were trained with a cue planted in one class, and "
-            "without one; then each was asked about probes that none of them knew.</p>"
+            "<p>Can the audit find a shortcut? Small classifiers learned images of which one class carried a cue; then "
+            "each was asked about a library of probes, and so was the domain network, in which nothing was planted.</p>"
             f"<table><tr><th>planted</th><th>the audit names</th><th></th></tr>{rows}</table>"
         )
     if own := report.audits.get("classifier"):
