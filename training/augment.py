@@ -57,8 +57,13 @@ def augment(
     if "geometry" in transforms:
         inverse = inverse @ geometry(n, p)
     if "blit" in transforms or "geometry" in transforms:
-        grid = F.affine_grid(inverse[:, :2].to(x.device), list(x.shape), align_corners=False)
-        x = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        x = F.grid_sample(
+            x,
+            sampling_grid(inverse.to(x.device), size),
+            mode="bilinear",
+            padding_mode="reflection",
+            align_corners=False,
+        )
     if "colour" in transforms:
         x = colour(x, p)
     if "filter" in transforms:
@@ -68,6 +73,15 @@ def augment(
     if "cutout" in transforms:
         x = x * cutout_mask(n, p, size).to(x.device)
     return x
+
+
+def sampling_grid(matrices: Tensor, size_px: int) -> Tensor:
+    """Where each pixel comes from, as `F.affine_grid` says, in one matrix product: [N, 3, 3] → [N, size, size, 2]."""
+    axis = (torch.arange(size_px, device=matrices.device) * 2 + 1) / size_px - 1
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    pixels = torch.stack([x.flatten(), y.flatten(), torch.ones(size_px**2, device=matrices.device)])
+    places = matrices[:, :2].reshape(-1, 3) @ pixels
+    return places.view(-1, 2, size_px, size_px).permute(0, 2, 3, 1)
 
 
 def blits(n: int, p: float, size_px: int, *, mirror: bool, quarter_turns: bool) -> Tensor:

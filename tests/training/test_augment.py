@@ -16,6 +16,7 @@ from training.augment import (
     luma_flip,
     next_probability,
     random_band_gains,
+    sampling_grid,
 )
 
 
@@ -36,6 +37,12 @@ def test_gradients_flow_back_to_the_image() -> None:
     augment(x, 0.8, mirror=True, quarter_turns=True).sum().backward()
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
+
+
+def test_the_sampling_grid_is_the_one_of_affine_maps() -> None:
+    matrices = geometry(5, 1.0)
+    expected = torch.nn.functional.affine_grid(matrices[:, :2], [5, 1, 16, 16], align_corners=False)
+    torch.testing.assert_close(sampling_grid(matrices, 16), expected)
 
 
 def test_images_are_mirrored_only_where_that_is_allowed() -> None:

@@ -1,6 +1,7 @@
 """A batch gives the same in one piece, in several, and shared by several processes; every precision trains."""
 
 import copy
+import math
 import os
 import subprocess
 import sys
@@ -11,16 +12,20 @@ import pytest
 import torch
 
 from tests.training import drawn_joints
-from tests.training.test_resume import parameters
+from tests.training.test_resume import as_toml, parameters
 from tests.training.tiny import tiny_config
 from training.data import ImageSet
+from training.device import compiled
+from training.discriminator import Discriminator
 from training.distributed import Team
 from training.errors import ConfigError
 from training.prepare import prepare
 from training.runfolder import RunFolder
+from training.stylegan2 import Generator
 from training.trainer import Trainer
 
 CPU = torch.device("cpu")
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
 
 
 def trainer(root: Path, **gan: Any) -> Trainer:
@@ -101,8 +106,7 @@ def test_two_processes_train_as_one_does_in_two_pieces_and_resume_exactly(tmp_pa
     script = tmp_path / "together.py"
     script.write_text(TWO_PROCESSES)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
-    done = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run([*command, str(tmp_path)], env=ONE_THREAD, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     first, second = (torch.load(tmp_path / f"state{rank}.pt", weights_only=True) for rank in (0, 1))
     assert first["images_seen"] == alone.images_seen == 96
@@ -151,3 +155,37 @@ def test_gradients_that_are_no_numbers_count_as_nought(tmp_path: Path) -> None:
     loss = sum(p.sum() for p in t.D.parameters()) * float("nan")
     t.descend("optimiser_D", [loss])
     assert torch.equal(parameters(t), before)
+
+
+@pytest.mark.parametrize("size_px", [32, 64, 128, 256, 512, 1024])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_size_builds_renders_and_is_judged(size_px: int, channels: int) -> None:
+    G = Generator(size_px, channels, latent_size=8, mapping_layers=2, channel_base=size_px, channel_max=4)
+    D = Discriminator(size_px, channels, channel_base=size_px, channel_max=4)
+    image = G(torch.randn(1, 8), noise="random")
+    assert image.shape == (1, channels, size_px, size_px)
+    D(image).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in G.parameters())
+
+
+def test_the_verb_trains_under_torchrun(tmp_path: Path) -> None:
+    images(tmp_path)
+    toml = tmp_path / "tiny.toml"
+    toml.write_text(as_toml(tiny_config(tmp_path, batch=8, total_kimg=0.16, checkpoint_kimg=0.08, sample_kimg=0.08)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "training"]
+    command += ["train-gan", "--config", str(toml), "--runs", str(tmp_path / "together")]
+    done = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = tmp_path / "together" / "tiny"
+    assert torch.load(run / "checkpoints" / "gan.pt", weights_only=True)["images_seen"] == 160
+    assert (run / "log.jsonl").read_text().count('"step": "gan"') == 2  # written by one process alone
+
+
+def test_without_a_compiler_training_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("No working C++ compiler found")
+
+    said: list[str] = []
+    monkeypatch.setattr(torch, "compile", refuse)
+    assert compiled(math.sin, CPU, said.append) is math.sin
+    assert said == ["torch.compile does not work here (No working C++ compiler found); training goes on without it"]
