@@ -20,6 +20,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}; Debian's package is chromium")
 
 expect = playwright.expect
+expect.set_options(timeout=30_000)  # ms; a busy machine may be slow, a broken page never gets there
 
 
 @pytest.fixture(scope="module")
