@@ -97,7 +97,7 @@ def test_the_report_holds_every_figure_and_says_which_bars_were_missed(run: RunF
     needed = {"classifier_auc", "surrogate_auc", "surrogate_auc_real", "agreement_0", "gap_0", "flip_rate"}
     assert needed | {"monotonicity", "reconstruction_ms_ssim", "fid", "fid_ratio", "kid", "planted_cue"} <= set(figures)
     assert figures["classifier_auc"].value > 0.9
-    assert figures["surrogate_auc"].value > 0.85
+    assert figures["surrogate_auc"].value > 0.8
     for bundle in bundles:
         card = bundle.file("card.md").read_text()
         report = json.loads(bundle.file("report.json").read_text())
