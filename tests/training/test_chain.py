@@ -79,9 +79,9 @@ def test_the_mark_that_has_nothing_to_do_with_it_stays(strips: list[Explanation]
     """The generator draws marks of many shades, and the walk changes an image's own by little of that."""
     first, last = ends(strips, drawn_joints.mark_of)
     starts = [drawn_joints.mark_of(s.frames[s.start_index].pixels) for s in strips]
-    assert np.std(starts) > 0.1
+    assert np.std(starts) > 0.05
     assert np.median(np.abs(first - last)) < 0.1
-    assert np.corrcoef(first, last)[0, 1] > 0.8
+    assert np.corrcoef(first, last)[0, 1] > 0.7
 
 
 def test_the_classifier_s_answer_follows_the_walk(strips: list[Explanation]) -> None:
