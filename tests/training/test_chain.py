@@ -79,9 +79,9 @@ def test_the_mark_that_has_nothing_to_do_with_it_stays(strips: list[Explanation]
     """The generator draws marks of many shades, and the walk changes an image's own by little of that."""
     first, last = ends(strips, drawn_joints.mark_of)
     starts = [drawn_joints.mark_of(s.frames[s.start_index].pixels) for s in strips]
-    assert np.std(starts) > 0.05
+    assert np.std(starts) > 0.1
     assert np.median(np.abs(first - last)) < 0.1
-    assert np.corrcoef(first, last)[0, 1] > 0.7
+    assert np.corrcoef(first, last)[0, 1] > 0.8
 
 
 def test_the_classifier_s_answer_follows_the_walk(strips: list[Explanation]) -> None:
@@ -97,7 +97,7 @@ def test_the_report_holds_every_figure_and_says_which_bars_were_missed(run: RunF
     needed = {"classifier_auc", "surrogate_auc", "surrogate_auc_real", "agreement_0", "gap_0", "flip_rate"}
     assert needed | {"monotonicity", "reconstruction_ms_ssim", "fid", "fid_ratio", "kid", "planted_cue"} <= set(figures)
     assert figures["classifier_auc"].value > 0.9
-    assert figures["surrogate_auc"].value > 0.8
+    assert figures["surrogate_auc"].value > 0.85
     for bundle in bundles:
         card = bundle.file("card.md").read_text()
         report = json.loads(bundle.file("report.json").read_text())
