@@ -1,8 +1,4 @@
-"""Taking a job in, or refusing it: one script that Redis runs alone, so that no bound can be passed by two at once.
-
-A large upload goes over in pieces before that, so that others are served between them: a broker that syncs every write
-to disk answers nobody while it does. Until its job is taken in, an upload has nobody, and expires.
-"""
+"""Taking a job in, or refusing it: one script that Redis runs alone, so that no bound can be passed by two at once."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -17,43 +13,33 @@ from workers.layout import MIX, PUBLISHED, STORED, WAITING, job_key, once_key, o
 if TYPE_CHECKING:  # it knows where bundles lie, and so loads numpy, which whoever only reads jobs does not need
     from workers.settings import Settings
 
-PIECE_BYTES = 256 * 1024
-"""What is written at a time. On two cores, 20 uploads of 2 MB a second: 95 % of reads answered in 1 ms, not in 4 ms as
-when each upload was one write; smaller pieces gain nothing and take longer."""
-
-UNCLAIMED_S = 600
-"""How long an upload may lie without a job."""
-
 _ADMIT = """
 local record, input, events, waiting, mix, published, stored, jobs, open, once = unpack(KEYS)
-local id, json, size, place, created, classifier, news = unpack(ARGV, 1, 7)
+local id, json, image, place, created, classifier, news = unpack(ARGV, 1, 7)
 local most_waiting, most_open, most_stored = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local remembered, only_ask, offset, last_piece = ARGV[11], ARGV[12] == 'ask', tonumber(ARGV[13]), ARGV[14]
+local remembered = ARGV[11]
 
-if redis.call('EXISTS', record) == 1 then return {'created', id} end
 if remembered ~= '' then
   local known = redis.call('GET', once)
   if known then return {'known', known} end
 end
+if redis.call('EXISTS', record) == 1 then return {'created', id} end
 local count = redis.call('ZCARD', waiting)
 if count >= most_waiting then return {'queue-full', tostring(count)} end
 if most_open > 0 then
   count = redis.call('SCARD', open)
   if count >= most_open then return {'too-many', tostring(count)} end
 end
-if tonumber(redis.call('GET', stored) or '0') + tonumber(size) > most_stored then return {'store-full', ''} end
-if only_ask then return {'welcome', ''} end
-if redis.call('STRLEN', input) < offset then return {'incomplete', ''} end
+if tonumber(redis.call('GET', stored) or '0') + #image > most_stored then return {'store-full', ''} end
 
 local now = redis.call('TIME')
 redis.call('SET', record, json)
-redis.call('SETRANGE', input, offset, last_piece)
-redis.call('PERSIST', input)
+redis.call('SET', input, image)
 redis.call('XADD', events, '*', 'kind', 'status', 'news', news)
 redis.call('ZADD', waiting, place, id)
 redis.call('HINCRBY', mix, classifier, 1)
 redis.call('ZADD', published, now[1] + now[2] / 1000000, id)
-redis.call('INCRBY', stored, size)
+redis.call('INCRBY', stored, #image)
 redis.call('ZADD', jobs, created, id)
 redis.call('SADD', open, id)
 if remembered ~= '' then redis.call('SET', once, remembered) end
@@ -120,7 +106,6 @@ class Admission:
     """The door of one broker."""
 
     def __init__(self, client: Redis, rules: Rules) -> None:
-        self._client = client
         self._rules = rules
         self._admit = client.register_script(_ADMIT)
 
@@ -134,16 +119,10 @@ class Admission:
         """
         remembered = once_key(record.owner, once.key) if once else None
         record = record.model_copy(update={"input_bytes": len(image), "remembered": remembered})
-        arguments = self._arguments(record, once, most_open)
-        offset = (
-            max(len(image) - 1, 0) // PIECE_BYTES * PIECE_BYTES
-        )  # where the last piece begins; the script writes it
-        what, detail = self._run(record, [*arguments, "ask", 0, b""]) if offset else ("welcome", "")
-        while what in ("welcome", "incomplete"):
-            self._hand_over(record, image, offset)
-            what, detail = self._run(record, [*arguments, "take", offset, image[offset:]])
-            if offset and what != "created":
-                self._client.delete(job_key(record.id, "input"))
+        what, detail = (
+            part.decode()
+            for part in self._admit(keys=self._keys(record), args=self._arguments(record, image, once, most_open))
+        )
         if what == "queue-full":
             raise QueueFull(int(detail))
         if what == "too-many":
@@ -157,32 +136,18 @@ class Admission:
             return Accepted(job_id, replayed=job_id != record.id)
         return Accepted(record.id)
 
-    def _run(self, record: JobRecord, arguments: list[bytes | str | int | float]) -> tuple[str, str]:
-        what, detail = self._admit(keys=self._keys(record), args=arguments)
-        return what.decode(), detail.decode()
-
-    def _hand_over(self, record: JobRecord, image: bytes, end: int) -> None:
-        """Write the image down to `end`, piece by piece; a piece may be written twice."""
-        key = job_key(record.id, "input")
-        for offset in range(0, end, PIECE_BYTES):
-            piece = image[offset : offset + PIECE_BYTES]
-            if offset == 0:
-                self._client.set(key, piece, ex=UNCLAIMED_S)
-            else:
-                self._client.setrange(key, offset, piece)
-
     def _keys(self, record: JobRecord) -> list[str]:
         job = [job_key(record.id), job_key(record.id, "input"), job_key(record.id, "events")]
         owner = [owner_key(record.owner, "jobs"), owner_key(record.owner, "open")]
         return [*job, WAITING, MIX, PUBLISHED, STORED, *owner, record.remembered or job_key(record.id)]
 
     def _arguments(
-        self, record: JobRecord, once: Once | None, most_open: int | None
+        self, record: JobRecord, image: bytes, once: Once | None, most_open: int | None
     ) -> list[bytes | str | int | float]:
         return [
             record.id,
             record.model_dump_json(),
-            record.input_bytes,
+            image,
             place(record),
             milliseconds(record),
             record.request.classifier_id,

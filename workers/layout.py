@@ -1,7 +1,7 @@
 """Where everything of a job lies in Redis: the names of the keys, and nothing else.
 
 contrafact:job:<id>             the record, JSON
-contrafact:job:<id>:input       the uploaded bytes, until the job is over; before its record, they expire
+contrafact:job:<id>:input       the uploaded bytes, until the job is over
 contrafact:job:<id>:result      hash: name of a part ("strip.png", "frames/0.png" …) → bytes
 contrafact:job:<id>:events      stream of what happened to it, capped
 contrafact:lease:<id>           "<token> <holder>"; expires when the holder falls silent
