@@ -11,6 +11,7 @@ from importlib.metadata import version
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
+from starlette.formparsers import MultiPartParser
 from starlette.routing import BaseRoute
 
 from app.addresses import Addresses
@@ -40,6 +41,7 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
         service: What the routes stand on; made from the settings if not given.
     """
     settings = settings or Settings()
+    MultiPartParser.spool_max_size = settings.MAX_UPLOAD_BYTES  # in memory, which `BodyLimit` bounds; never on a disk
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a form that cannot be read is the client's news
     app = FastAPI(
         title="Contrafact",

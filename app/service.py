@@ -125,13 +125,13 @@ def at_least_one(seconds: float) -> int:
     return max(1, math.ceil(seconds))
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:  # async, so that it needs no thread
     """The service of the application that got this request."""
     service: Service = request.app.state.service
     return service
 
 
-def caller_of(request: Request) -> Caller:
+async def caller_of(request: Request) -> Caller:
     """Who asks, as the door found out."""
     caller: Caller = request.state.caller
     return caller

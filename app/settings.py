@@ -31,6 +31,7 @@ class Settings(workers.settings.Settings):
         RATE: How often a client without a rate of its own may ask for an explanation, such as "60/minute".
         WEBHOOKS_FILE: The file that names webhooks, with their secrets.
         AUDIT_FILE: Where it is written down who did what; unset: nowhere.
+        WORKER_NICENESS: How far the worker of `app serve` gives way to the HTTP face on the same cores, 0 to 19.
     """
 
     HOST: str = "127.0.0.1"
@@ -44,6 +45,7 @@ class Settings(workers.settings.Settings):
     RATE: str | None = None
     WEBHOOKS_FILE: Path | None = None
     AUDIT_FILE: Path | None = None
+    WORKER_NICENESS: int = Field(default=10, ge=0, le=19)
 
     @property
     def asks_who(self) -> bool:

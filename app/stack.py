@@ -29,8 +29,6 @@ log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
-WORKER_NICENESS = 10
-"""The HTTP face has to answer while the worker computes on the same cores."""
 
 
 class StackFailed(Exception):
@@ -81,7 +79,7 @@ class Stack:
             undo.callback(self._broker.close)
             broker_url = self._start_broker()
             undo.callback(self._stop_children)
-            self._start("worker", "workers", broker_url, "--nice", str(WORKER_NICENESS))
+            self._start("worker", "workers", broker_url, "--nice", str(self.settings.WORKER_NICENESS))
             self._start("HTTP face", "app", broker_url, "api")
             self._wait_until_ready()
             self._undo = undo.pop_all()
