@@ -15,19 +15,19 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded
 from opentelemetry.trace import SpanKind
 
 from models.manifest import ImageSpec
-from models.pixels import PreparedImage, encode_png
+from models.pixels import PreparedImage
 from workers.broker import BROKER_ERRORS
 from workers.errors import BrokerFull, DeadlineExceeded, Internal, job_error
-from workers.explain import Aborted, explain
+from workers.explain import Aborted
 from workers.jobs import JobRecord, Progress, Stage
 from workers.jobstore import JobStore, utc_now
 from workers.lease import Heartbeat, Lease
 from workers.logs import job_id as job_in_logs
 from workers.logs import places
+from workers.produce import produce
 from workers.report import make_report
 from workers.served import ServedNetworks
 from workers.settings import Settings
-from workers.strip import render_strip
 from workers.tracing import StageSpans, Traces
 
 log = logging.getLogger(__name__)
@@ -137,29 +137,10 @@ def _explain_by_stages(record: JobRecord, bench: Bench, spans: StageSpans) -> No
     image = bench.read(upload, networks.image)
     decode_ms = _ms_since(begun)
 
-    explanation = explain(
-        networks,
-        image.pixels,
-        frames=request.frames,
-        span=request.span,
-        targets=request.targets,
-        mode=request.mode,
-        direction=request.direction,
-        should_abort=watch.is_replaced,
-        progress=watch.progress,
-    )
-    watch.progress("render", 85)
-    drawn = perf_counter()
-    parts = {f"frames/{frame.index}.png": encode_png(frame.pixels) for frame in explanation.frames}
-    parts["strip.png"] = render_strip(explanation, image.pixels, networks.classifier.manifest)
-    timing = {
-        "queued": _queued_ms(record),
-        "decode": decode_ms,
-        "render": _ms_since(drawn),
-        "total": _ms_since(begun),
-    }
-    report = make_report(explanation, networks, image, upload, timing)
-    if store.finish(record.id, record.attempts, report, parts, bench.service_s(record)):
+    made = produce(networks, image, request, should_abort=watch.is_replaced, progress=watch.progress)
+    timing = {**made.timing_ms, "queued": _queued_ms(record), "decode": decode_ms, "total": _ms_since(begun)}
+    report = make_report(made, networks, image, upload, timing)
+    if store.finish(record.id, record.attempts, report, made.parts, bench.service_s(record)):
         log.info("job %s: done in %.0f ms", record.id, timing["total"])
     else:
         raise Aborted

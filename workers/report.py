@@ -6,22 +6,24 @@ from importlib.metadata import version
 
 from models.pixels import PreparedImage
 from workers import jobs
-from workers.explain import Explanation, Flip, Frame
+from workers.explain import Flip, Frame
 from workers.networks import Networks
+from workers.produce import Produced
 
 
 def make_report(
-    explanation: Explanation, networks: Networks, image: PreparedImage, upload: bytes, timing_ms: Mapping[str, float]
+    made: Produced, networks: Networks, image: PreparedImage, upload: bytes, timing_ms: Mapping[str, float]
 ) -> jobs.Report:
     """Everything a client is told about an explanation.
 
     Args:
-        explanation: What was found.
+        made: What was found and delivered.
         networks: What it was found with.
         image: The upload as it was decoded.
         upload: The bytes that were sent.
-        timing_ms: `queued`, `decode`, `render` and `total`, to stand beside the explanation's own.
+        timing_ms: Every stage, the wait and the decoding among them.
     """
+    explanation = made.explanation
     start = explanation.frames[explanation.start_index]
     return jobs.Report(
         mode="generated",
@@ -41,7 +43,7 @@ def make_report(
         frames=tuple(_frame(frame) for frame in explanation.frames),
         flip=_flip(explanation.flip),
         provenance=_provenance(networks, explanation.direction),
-        timing_ms=jobs.TimingMs(**{name: round(ms, 2) for name, ms in {**explanation.timing_ms, **timing_ms}.items()}),
+        timing_ms=jobs.TimingMs(**{name: round(ms, 2) for name, ms in timing_ms.items()}),
     )
 
 

@@ -1,0 +1,83 @@
+"""What one request makes of one image: the explanation, everything delivered with it, and how long each stage took.
+
+explain -> strip, frames. Pure but for the clock: the networks, whoever wants to stop and whoever listens come in as
+arguments, so that an attempt and a replay make the same.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from models.pixels import PreparedImage, encode_png
+from workers.explain import Explanation, explain
+from workers.jobs import JobRequest
+from workers.networks import Networks
+from workers.strip import render_strip
+
+
+@dataclass(frozen=True, eq=False)
+class Produced:
+    """All that a job delivers, and all that its report tells of the making."""
+
+    explanation: Explanation
+    parts: Mapping[str, bytes]
+    """the files of the result by name, such as "strip.png" """
+    timing_ms: Mapping[str, float] = field(default_factory=dict)
+    """milliseconds of every stage, the explanation's own among them"""
+
+
+class Stopwatch:
+    """Milliseconds spent in each stage, by its name."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._begun = clock, clock()
+        self.timing_ms: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """What has passed since the last lap was spent in this stage."""
+        now = self._clock()
+        self.timing_ms[stage] = self.timing_ms.get(stage, 0.0) + (now - self._begun) * 1000
+        self._begun = now
+
+
+def produce(
+    networks: Networks,
+    image: PreparedImage,
+    request: JobRequest,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    should_abort: Callable[[], bool] = lambda: False,
+    progress: Callable[[str, int], None] = lambda *_: None,
+) -> Produced:
+    """Explain an image and make everything that the request asks for.
+
+    Args:
+        networks: of the classifier that the request names.
+        image: as the decoder handed it out.
+        request: what to explain and how.
+        clock: seconds, for the timing.
+        should_abort: asked before each network call; True stops the work.
+        progress: told the stage and per cent of the whole.
+
+    Raises:
+        ImpossibleRequest: the request does not fit the classifier or the image.
+        Aborted: `should_abort` said so.
+    """
+    explanation = explain(
+        networks,
+        image.pixels,
+        frames=request.frames,
+        span=request.span,
+        targets=request.targets,
+        mode=request.mode,
+        direction=request.direction,
+        clock=clock,
+        should_abort=should_abort,
+        progress=progress,
+    )
+    progress("render", 85)
+    watch = Stopwatch(clock)
+    parts = {f"frames/{frame.index}.png": encode_png(frame.pixels) for frame in explanation.frames}
+    parts["strip.png"] = render_strip(explanation, image.pixels, networks.classifier.manifest)
+    watch.lap("render")
+    return Produced(explanation, parts, {**explanation.timing_ms, **watch.timing_ms})
