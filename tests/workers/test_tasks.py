@@ -147,7 +147,7 @@ def test_a_failure_ends_the_job_with_its_code(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(attempt_module, "explain", failing(failure))
+    monkeypatch.setattr(attempt_module, "produce", failing(failure))
     with caplog.at_level(logging.DEBUG):
         work()
     record = outcome(store)
