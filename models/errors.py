@@ -7,6 +7,8 @@ ModelsError
 │   ├── SchemaTooNew       written by a later version of this software
 │   ├── BundleNotFound     no such id or version
 │   └── BundleExists       this id and version are already written; versions never change
+├── NoSuchClass            no direction of a classifier is about the class that was asked for
+├── OtherClass             a direction is about something else than the class that was asked for besides
 ├── ClassifierMisfit       f takes or answers something else than its manifest declares
 └── UndecodableImage       the bytes do not become one image
     ├── ImageTruncated     the file ends inside one of its parts
@@ -82,6 +84,18 @@ class ImageUnsupported(UndecodableImage):
 
 class SyntaxUnsupported(UndecodableImage):
     """The DICOM object is in a transfer syntax that is not read."""
+
+
+class NoSuchClass(ModelsError):
+    """No direction of the classifier is about the class that was asked for."""
+
+    code = "no-such-class"
+
+
+class OtherClass(ModelsError):
+    """The direction is about something else than the class that was asked for besides."""
+
+    code = "other-class"
 
 
 class ClassifierMisfit(ModelsError):

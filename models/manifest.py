@@ -12,7 +12,7 @@ SCHEMA_VERSION: Literal[1] = 1
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Walk = Literal["paper", "natural", "blend"]
+Walk = Literal["paper", "natural", "blend", "eigen"]
 EndpointId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=63)]
 """Lower case with single underscores, so that it can end the name of an environment variable."""
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -207,6 +207,25 @@ class ClassifierOutput(Value):
         return self
 
 
+class Attribute(Value):
+    """One separate thing about an image that f answers to: a direction of its own, with its share of the effect."""
+
+    name: Identifier
+    """of the direction, `attribute-1` and on"""
+    share: float = Field(ge=0, le=1)
+    """of the effect on f that all directions of the same kind have, such as all eigen directions of the space"""
+
+
+class FeatureMap(Value):
+    """The feature map of a classifier.onnx whose head is a mean over places and one linear layer; its head lies in
+    `head.npz`: weight [K, c] and bias [K], so that softmax(weight · mean + bias) are the K classes' probabilities.
+    """
+
+    tensor: str = Field(min_length=1)
+    """Name of the output of classifier.onnx that is the feature map."""
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+
+
 class ClassifierManifest(Value):
     """A classifier with the directions that were fitted to it in one space."""
 
@@ -224,12 +243,16 @@ class ClassifierManifest(Value):
     """Where f is."""
     input: ClassifierInput = ClassifierInput()
     output: ClassifierOutput = ClassifierOutput()
+    feature_map: FeatureMap | None = None
+    """Where f can be asked what it sees where; None: f is a black box throughout."""
     mode: Literal["generated"] = "generated"
     directions: tuple[Identifier, ...] = Field(min_length=1)
     walk: dict[Identifier, Walk]
-    """For each direction, how its step was made from α (METHOD.md, section 4)."""
+    """For each direction, how its step was made from α (METHOD.md, section 4); eigen: it is one of the space's own."""
     aims: dict[Identifier, Aim] = {}
     """What a direction is to change, where that is not the probability of `target` against `threshold`."""
+    attributes: tuple[Attribute, ...] = ()
+    """Directions that take `main` apart, the strongest first."""
     files: dict[FileName, FileEntry] = {}
     """Filled in by `models.bundle.write_bundle`."""
     golden_tolerance: float = Field(gt=0)
@@ -245,10 +268,14 @@ class ClassifierManifest(Value):
             raise ValueError(f"walk must name exactly the directions {self.directions}, not {sorted(self.walk)}")
         if strangers := set(self.aims) - set(self.directions):
             raise ValueError(f"aims must belong to directions, not to {sorted(strangers)}")
+        if strangers := {attribute.name for attribute in self.attributes} - set(self.directions):
+            raise ValueError(f"attributes must be directions, not {sorted(strangers)}")
         for target in (self.target, *(aim.target for aim in self.aims.values())):
             named = (*target.classes, *(target.against or ()))
             if not all(0 <= index < len(self.classes) for index in named):
                 raise ValueError(f"target classes must lie in 0..{len(self.classes) - 1}, not {named}")
+        if self.feature_map is not None and self.source.kind != "onnx":
+            raise ValueError("a feature map is an output of classifier.onnx, and f is elsewhere")
         if self.output.column is not None and len(self.classes) != 2:
             raise ValueError(f"an output column answers between two classes, not {len(self.classes)}")
         return self

@@ -67,3 +67,8 @@ def test_a_classifier_that_contradicts_itself_is_refused(changes: dict[str, Any]
 def test_a_metric_is_a_finite_number(value: float) -> None:
     with pytest.raises(ValidationError, match="finite"):
         Metric(value=value)
+
+
+def test_attributes_must_be_directions() -> None:
+    with pytest.raises(ValidationError, match="attribute-1"):
+        classifier_manifest(attributes=({"name": "attribute-1", "share": 0.5},))
