@@ -15,6 +15,9 @@ from training.errors import ConfigError
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Stem = Literal["coarse", "fine"]
+"""A ResNet's first convolution. coarse: 7 x 7 with stride 2, as published for 224 px. fine: 3 x 3 with stride 1, for
+images so small that the published one throws away what matters; it makes four times the work for all that follows."""
 Transform = Literal["blit", "geometry", "colour", "filter", "noise", "cutout"]
 
 
@@ -67,6 +70,7 @@ class ClassifierConfig(Section):
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     layers: tuple[Positive, Positive, Positive, Positive] = (3, 4, 6, 3)  # bottleneck blocks: ResNet50
     width: Positive = 64
+    stem: Stem = "coarse"  # fine for images of 64 px and less
     passes: Positive = 30
     batch: Positive = 64
     lr: float = 1e-3
@@ -74,6 +78,7 @@ class ClassifierConfig(Section):
     label_smoothing: Share = 0.05
     domain_passes: Positive = 20
     domain_width: Positive = 32
+    domain_stem: Stem = "coarse"
 
     @property
     def aim(self) -> Aim:
@@ -123,6 +128,7 @@ class EncoderConfig(Section):
 
     layers: tuple[Positive, Positive, Positive, Positive] = (3, 4, 6, 3)
     width: Positive = 64
+    stem: Stem = "coarse"
     batch: Positive = 64
     total_kimg: float = 1000
     lr: float = 1e-3

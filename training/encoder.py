@@ -23,7 +23,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: EncoderConfig, channels: int, mean: Tensor, std: Tensor) -> None:
         super().__init__()
-        self.network = bottleneck_resnet(channels, len(mean), config.layers, config.width)
+        self.network = bottleneck_resnet(channels, len(mean), config.layers, config.width, config.stem)
         self.register_buffer("mean", mean.clone())
         self.register_buffer("std", std.clone())
 

@@ -12,28 +12,32 @@ import torch
 from monai.networks.nets.resnet import ResNet
 from torch import Tensor, nn
 
+from training.config import Stem
+
 DOMAIN_LAYERS = (2, 2, 2, 2)
 
 
-def bottleneck_resnet(channels: int, outputs: int, layers: Sequence[int] = (3, 4, 6, 3), width: int = 64) -> ResNet:
+def bottleneck_resnet(
+    channels: int, outputs: int, layers: Sequence[int] = (3, 4, 6, 3), width: int = 64, stem: Stem = "coarse"
+) -> ResNet:
     """A bottleneck ResNet; layers (3, 4, 6, 3) and width 64 make ResNet50: [N, C, S, S] → [N, outputs]."""
-    return _resnet("bottleneck", channels, outputs, layers, width)
+    return _resnet("bottleneck", channels, outputs, layers, width, stem)
 
 
-def domain_resnet(channels: int, outputs: int, width: int = 32) -> ResNet:
+def domain_resnet(channels: int, outputs: int, width: int = 32, stem: Stem = "coarse") -> ResNet:
     """A small basic-block ResNet with 8·width features before its last layer: [N, C, S, S] → [N, outputs]."""
-    return _resnet("basic", channels, outputs, DOMAIN_LAYERS, width)
+    return _resnet("basic", channels, outputs, DOMAIN_LAYERS, width, stem)
 
 
-def _resnet(block: str, channels: int, outputs: int, layers: Sequence[int], width: int) -> ResNet:
+def _resnet(block: str, channels: int, outputs: int, layers: Sequence[int], width: int, stem: Stem) -> ResNet:
     return ResNet(
         block=block,
         layers=list(layers),
         block_inplanes=[width, 2 * width, 4 * width, 8 * width],
         spatial_dims=2,
         n_input_channels=channels,
-        conv1_t_size=7,
-        conv1_t_stride=2,
+        conv1_t_size=7 if stem == "coarse" else 3,
+        conv1_t_stride=2 if stem == "coarse" else 1,
         num_classes=outputs,
     )
 

@@ -53,9 +53,14 @@ class Recipe:
 def recipes(config: RunConfig) -> tuple[Recipe, Recipe]:
     """The two networks that a run trains on labels: f, then the domain network."""
     c, channels, outputs = config.classifier, config.data.channels, len(config.data.classes)
-    f = Recipe("classifier", lambda: bottleneck_resnet(channels, outputs, c.layers, c.width), c.passes, config.seed)
+    f = Recipe(
+        "classifier", lambda: bottleneck_resnet(channels, outputs, c.layers, c.width, c.stem), c.passes, config.seed
+    )
     domain = Recipe(
-        "domain", lambda: domain_resnet(channels, outputs, c.domain_width), c.domain_passes, config.seed + 1000
+        "domain",
+        lambda: domain_resnet(channels, outputs, c.domain_width, c.domain_stem),
+        c.domain_passes,
+        config.seed + 1000,
     )
     return f, domain
 
