@@ -38,11 +38,9 @@ MEANINGS = {
 LEAST = {
     "flip_rate": 0.95,
     "agreement_0": 0.97,
-    "range_reached": "share of the scale that a strip runs through (ordinal directions)",
     "reachable": 0.90,
     "monotonicity": 0.98,
     "surrogate_auc": 0.95,
-    "surrogate_grade_correlation": "rank correlation of the surrogate on encoded images with the true grade",
     "surrogate_r2": 0.75,
     "reconstruction_ms_ssim": 0.85,
     "precision": 0.7,
