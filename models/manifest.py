@@ -245,7 +245,8 @@ class ClassifierManifest(Value):
     output: ClassifierOutput = ClassifierOutput()
     feature_map: FeatureMap | None = None
     """Where f can be asked what it sees where; None: f is a black box throughout."""
-    mode: Literal["generated"] = "generated"
+    mode: Literal["generated", "residual"] = "generated"
+    """How frames are made unless a request says otherwise: whichever measured better on val."""
     directions: tuple[Identifier, ...] = Field(min_length=1)
     walk: dict[Identifier, Walk]
     """For each direction, how its step was made from α (METHOD.md, section 4); eigen: it is one of the space's own."""
