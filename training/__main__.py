@@ -135,11 +135,14 @@ def train_encoder_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
     """Train the encoder on pairs that the generator draws, then on real images."""
     from training.prepare import prepare
     from training.refine_encoder import refine_encoder
+    from training.refinement import train_refinement
     from training.train_encoder import train_encoder
 
     loaded, run = _open(config, runs)
     train_encoder(loaded, run)
-    refine_encoder(loaded, run, prepare(loaded, run)["train"])
+    images = prepare(loaded, run)["train"]
+    refine_encoder(loaded, run, images)
+    train_refinement(loaded, run, images)
 
 
 @app.command("export")
@@ -157,6 +160,16 @@ def fit_direction_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
     from training.fit_direction import direction_notes, fit_direction
 
     for line in direction_notes(fit_direction(*_open(config, runs))):
+        typer.echo(line)
+
+
+@app.command("find-attributes")
+def find_attributes_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
+    """Take main apart: the eigen directions of the space that flip f's decision on their own."""
+    from training.attributes import attribute_notes
+    from training.find_attributes import find_run_attributes
+
+    for line in attribute_notes(find_run_attributes(*_open(config, runs))):
         typer.echo(line)
 
 

@@ -142,6 +142,12 @@ class EncoderConfig(Section):
     feature_weight: float = 1.0
     logit_weight: float = 0.3
     latent_weight: float = 0.3
+    refinement_passes: Annotated[int, Field(ge=0, le=5)] = (
+        0  # looks at its own drawing, each of which corrects the code
+    )
+    refinement_kimg: float = 0  # real images that the corrector is trained on
+    refinement_layers: tuple[Positive, Positive, Positive, Positive] = (1, 1, 1, 1)
+    refinement_width: Positive = 32
 
 
 class DirectionConfig(Section):
@@ -159,6 +165,7 @@ class DirectionConfig(Section):
     nuisances: tuple[str, ...] = ()  # label columns whose own directions are fitted and compared with main
     project_out: tuple[str, ...] = ()  # of these, what a further direction must not change
     project_out_of_main: bool = False  # main itself must not; as it was, it stays under the name `unprojected`
+    attribute_samples: int = Field(default=8000, ge=0)  # the most images f is asked about for attributes; 0: find none
     nuisance_images: Positive = 4000  # real train images that the nuisances are fitted on, at most
 
 

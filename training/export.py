@@ -19,9 +19,10 @@ from training.config import RunConfig
 from training.errors import ExportMismatch
 from training.onnx_networks import open_network, to_onnx
 from training.prepare import load_split
+from training.refinement import load_whole_encoder
 from training.runfolder import RunFolder, write_atomically
 from training.train_classifier import load_network
-from training.train_encoder import load_encoder, load_generator
+from training.train_encoder import load_generator
 
 PARITY_SHARE = 1e-4  # largest difference between torch and ONNX Runtime, as a share of the output's range
 PROBES = 16
@@ -58,7 +59,7 @@ def export_networks(config: RunConfig, run: RunFolder) -> dict[str, float]:
     full = {
         "mapping": translate(G.mapping, z, "z", "w"),
         "generator": translate(G.synthesis, w, "w", "x"),
-        "encoder": translate(load_encoder(config, run).cpu(), x, "x", "w"),
+        "encoder": translate(load_whole_encoder(config, run).cpu(), x, "x", "w"),
         "classifier": translate(classifier, x, "x", "probabilities"),
     }
     small = {name: compact(model, BITS[name]) for name, model in full.items()}

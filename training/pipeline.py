@@ -8,11 +8,14 @@ from training.audit import audit
 from training.config import GanConfig, RunConfig
 from training.errors import DataError
 from training.export import NETWORKS, export_networks
+from training.find_attributes import CHOICE as ATTRIBUTES
+from training.find_attributes import find_run_attributes
 from training.fit_direction import fit_direction
 from training.measure import measure_run
 from training.prepare import prepare
 from training.publish import publish
 from training.refine_encoder import refine_encoder
+from training.refinement import train_refinement
 from training.report import AUDIT
 from training.runfolder import RunFolder
 from training.snapshots import choose_snapshot, kept
@@ -36,10 +39,13 @@ def run_all(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
             choose_snapshot(config, run)
     train_encoder(config, run)
     refine_encoder(config, run, sets["train"])
+    train_refinement(config, run, sets["train"])
     if not all((run.path / "onnx" / f"{name}.onnx").exists() for name in NETWORKS):
         export_networks(config, run)
     if not (run.path / "direction" / "choice.json").exists():
         fit_direction(config, run)
+    if config.direction.attribute_samples and not (run.path / "direction" / ATTRIBUTES).exists():
+        find_run_attributes(config, run)
     if not (run.path / "report.json").exists():
         measure_run(config, run)
     if not (run.path / AUDIT).exists():
@@ -74,6 +80,7 @@ def plan(config: RunConfig, runs: Path) -> list[str]:
         f"generator        {source_of_generator(gan)}",
         f"encoder          {encoder.total_kimg:g} thousand generated images, then {encoder.real_kimg:g} real",
         f"direction        {config.direction.samples:,} questions to f, {len(config.direction.blends)} walks on val",
+        f"attributes       {config.direction.attribute_samples:,} questions more",
         f"audit            {config.audit.shuffles} classifiers on shuffled labels, 3 with a planted cue",
         f"bundles          spaces/{config.space.id}/{config.version}, classifiers/{f.id}/{config.version}",
     ]
