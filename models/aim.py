@@ -3,12 +3,16 @@
 N: images, K: classes.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from models.manifest import Aim
 
 F64 = NDArray[np.float64]
+
+TINY = float(np.finfo(np.float64).tiny)
 
 
 def read(aim: Aim, probabilities: ArrayLike) -> F64:
@@ -30,6 +34,42 @@ def read(aim: Aim, probabilities: ArrayLike) -> F64:
     if target.against is None:
         return np.asarray(np.clip(ours.sum(axis=1), 0, 1))  # a softmax in float32 may add up to 1.0000001
     return _share(ours.sum(axis=1), ours.sum(axis=1) + p[:, list(target.against)].sum(axis=1))
+
+
+def logit_gradient(aim: Aim, logits: ArrayLike) -> F64:
+    """How the number of an aim answers to each logit behind f's softmax: ∂ logit(number) / ∂ logit_j.
+
+    The number's own logit, ln(number / (1 − number)), is taken because its slope does not fade where f is sure of a
+    side; it differs from the slope of the number by one positive factor. Numbers that `read` gives are shares of sums of
+    probabilities, so that the softmax's own sum cancels.
+
+    Args:
+        aim: a probability, or an expected grade.
+        logits: of all classes, [K].
+
+    Returns:
+        float64 [K]; they add up to 0.
+    """
+    s = np.asarray(logits, np.float64)
+    ours = _softmax_among(s, aim.target.classes)
+    if aim.kind == "expected_grade":
+        places = np.zeros(s.size)
+        places[list(aim.target.classes)] = np.linspace(0, 1, len(aim.target.classes))
+        mean, rest = (
+            float(ours @ places),
+            float(ours @ (1 - places)),
+        )  # rest is 1 − mean, also where mean is 1 but for rounding
+        return np.asarray(ours * (places / max(mean, TINY) - (1 - places) / max(rest, TINY)))
+    others = tuple(k for k in range(s.size) if k not in aim.target.classes)
+    return np.asarray(ours - _softmax_among(s, aim.target.against or others))
+
+
+def _softmax_among(logits: F64, classes: Sequence[int]) -> F64:
+    """The share of each class among some of them, [K]; 0 for the others."""
+    shares, chosen = np.zeros(logits.size), list(classes)
+    powers = np.exp(logits[chosen] - logits[chosen].max(initial=-np.inf))
+    shares[chosen] = powers / max(powers.sum(), 1.0)
+    return shares
 
 
 def truth(aim: Aim, labels: ArrayLike) -> F64:

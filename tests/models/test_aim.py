@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from models.aim import read, truth
+from models.aim import logit_gradient, read, truth
 from models.manifest import Aim, Target
 from tests.toys import classifier_manifest
 
@@ -72,3 +72,32 @@ def test_an_aim_that_cannot_be_is_refused(changes: dict[str, object], complaint:
 def test_a_grade_alone_is_no_scale() -> None:
     with pytest.raises(ValidationError, match="two grades or more"):
         aim("expected_grade", classes=(1,))
+
+
+AIMS = [
+    aim(classes=(1, 2)),
+    aim(classes=(3,), against=(0, 1)),
+    aim("expected_grade", classes=(0, 1, 2, 3)),
+    aim("expected_grade", classes=(0, 3)),
+]
+
+
+@pytest.mark.parametrize("about", AIMS, ids=["pooled", "against", "grades", "two grades"])
+def test_the_slope_of_a_number_is_what_small_steps_of_the_logits_show(about: Aim) -> None:
+    logits = np.random.default_rng(0).normal(0, 2, 4)
+
+    def number_logit(s: np.ndarray) -> float:
+        number = read(about, [np.exp(s) / np.exp(s).sum()])[0]
+        return float(np.log(number / (1 - number)))
+
+    steps = [(number_logit(logits + step) - number_logit(logits - step)) / 2e-4 for step in 1e-4 * np.eye(4)]
+    assert logit_gradient(about, logits) == pytest.approx(steps, abs=1e-6)
+
+
+@pytest.mark.parametrize("about", AIMS)
+def test_the_slope_of_a_number_does_not_fade_where_the_classifier_is_sure_of_a_side(about: Aim) -> None:
+    for sure in (0, 3):
+        slope = logit_gradient(about, 300.0 * np.eye(4)[sure])
+        assert np.isfinite(slope).all()
+        assert slope.sum() == pytest.approx(0, abs=1e-9)
+        assert np.abs(slope).max() > 0.2
