@@ -76,6 +76,49 @@ class Metric(Value):
     met: bool | None = None
 
 
+Quantiles = Annotated[tuple[float, ...], Field(min_length=2)]
+"""Of val images, at equal shares from the least (0) to the greatest (1)."""
+GatePartName = Literal["code", "mae", "ms_ssim", "detector", "density"]
+
+
+class GatePart(Value):
+    """One thing that the gate measures on an image; what each is, `models.gate` tells."""
+
+    mean: float
+    """of val images and foreign ones, so that parts can be weighed against each other"""
+    std: float = Field(gt=0)
+    weight: float
+
+
+class Gate(Value):
+    """How a space tells whether an image is one of its kind; fitted on val, carried out by `models.gate`.
+
+    The score is `intercept + Σ weight·(part − mean)/std`: the higher, the stranger.
+    """
+
+    parts: dict[GatePartName, GatePart] = Field(min_length=1)
+    intercept: float
+    caution: float
+    """Above this score an image is unusual."""
+    unreliable: float
+    """Above this score an image is taken for one of another kind."""
+    images: int = Field(ge=1)
+    """Val images that the thresholds and quantiles rest on."""
+    scores: Quantiles
+    codes: Quantiles
+    """Squared Mahalanobis distance of E(x): codes of real images lie further out than sampled ones."""
+    maes: Quantiles
+    """Mean absolute difference of image and reconstruction, a share of the range."""
+    ms_ssims: Quantiles
+    """Multi-scale structural similarity of the two."""
+
+    @model_validator(mode="after")
+    def _thresholds_rise(self) -> Self:
+        if self.caution > self.unreliable:
+            raise ValueError(f"caution must not begin beyond unreliable: {self.caution} > {self.unreliable}")
+        return self
+
+
 class SpaceManifest(Value):
     """A space: generator and encoder for one kind of image."""
 
@@ -90,6 +133,8 @@ class SpaceManifest(Value):
     """Filled in by `models.bundle.write_bundle`."""
     golden_tolerance: float = Field(gt=0)
     """Largest difference allowed when golden pairs are replayed: of x on [-1, 1]; of w in standard deviations."""
+    gate: Gate | None = None
+    """None: no image is refused, and none is vouched for."""
     metrics: dict[str, Metric]
     provenance: Provenance
 
@@ -226,6 +271,30 @@ class FeatureMap(Value):
     layout: Literal["NCHW", "NHWC"] = "NCHW"
 
 
+CheckName = Literal["gap", "monotonicity", "reached", "surrogate_error", "second_opinion", "survival"]
+
+
+class Bounds(Value):
+    """Where a figure gives cause for caution, and where it makes an explanation unreliable; None: nowhere.
+
+    Which side of a bound is the bad one is the rule table's to say (`workers.verdict`).
+    """
+
+    caution: float | None = None
+    unreliable: float | None = None
+
+
+class Checks(Value):
+    """What is demanded of every explanation of a classifier; bounds fitted on val images along `main`."""
+
+    mode: Literal["generated", "residual"] = "generated"
+    """The mode of the explanations they were fitted on."""
+    images: int = Field(ge=1)
+    """How many these were."""
+    bounds: dict[CheckName, Bounds]
+    """A check that has no bounds is left out."""
+
+
 class ClassifierManifest(Value):
     """A classifier with the directions that were fitted to it in one space."""
 
@@ -254,6 +323,8 @@ class ClassifierManifest(Value):
     """What a direction is to change, where that is not the probability of `target` against `threshold`."""
     attributes: tuple[Attribute, ...] = ()
     """Directions that take `main` apart, the strongest first."""
+    checks: Checks | None = None
+    """None: no explanation is vouched for."""
     files: dict[FileName, FileEntry] = {}
     """Filled in by `models.bundle.write_bundle`."""
     golden_tolerance: float = Field(gt=0)
