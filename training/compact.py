@@ -1,9 +1,10 @@
-"""Stores the weights of an ONNX network in 8 or 10 bits: groups of 64 whole numbers with one half-precision scale each.
+"""Stores the weights of an ONNX network in half precision, or in 10 or 8 bits: groups of 64 whole numbers with a scale.
 
 The graph itself turns them back into float32 by operators on constants, which ONNX Runtime folds once when it loads: a
-reader needs nothing special and runs at full speed. Ten bits are eight in an int8 tensor and two more, four to a byte,
-in a tensor beside it; they keep a classifier's probabilities where 8 bits would move them. What is lost is measured
-where it counts, in predictions: see `training.export`.
+reader needs nothing special and runs at full speed. Scales are half-precision numbers. Ten bits are eight in an int8
+tensor and two more, four to a byte, in a tensor beside it; they keep a classifier's probabilities where 8 bits would
+move them, and half precision keeps them better still. What is lost is measured where it counts, in predictions: see
+`training.export`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ LEAST_VALUES = 4096  # smaller tensors stay float32: biases, batch statistics, n
 SMALLEST_SCALE = np.float16(6e-8)  # the smallest half-precision number: a group of noughts stays nought
 SHIFTS = np.array([0, 2, 4, 6], np.uint8)  # where the four two-bit numbers of a byte begin
 
-Bits = Literal[8, 10]
+Bits = Literal[8, 10, 16]
 
 
 def compact(model: onnx.ModelProto, bits: Bits = 8) -> onnx.ModelProto:
@@ -69,6 +70,9 @@ class _Restoring:
         self._steps: Iterator[int] = iter(range(100))
 
     def write(self, values: np.ndarray, bits: Bits) -> None:
+        if bits == 16:
+            self.node("Cast", self.constant(values.astype(np.float16)), to=TensorProto.FLOAT, result=self.name)
+            return
         whole, scale = quantise(values, bits)
         number = self.float_of(whole.astype(np.int8)) if bits == 8 else self.ten_bits(whole)
         product = self.node("Mul", number, self.float_of(scale))

@@ -27,7 +27,7 @@ from training.train_encoder import load_generator
 PARITY_SHARE = 1e-4  # largest difference between torch and ONNX Runtime, as a share of the output's range
 PROBES = 16
 DRIFT_IMAGES = 1000
-BITS: dict[str, Bits] = {"mapping": 8, "generator": 8, "encoder": 8, "classifier": 10}
+BITS: dict[str, Bits] = {"mapping": 8, "generator": 8, "encoder": 8, "classifier": 16}
 NETWORKS = tuple(BITS)
 
 
