@@ -46,6 +46,7 @@ PART_NOT_FOUND = Kind(404, "part-not-found", "The result has no such part")
 FRAME_NOT_FOUND = Kind(404, "frame-not-found", "The strip has no such frame")
 CLASSIFIER_NOT_FOUND = Kind(404, "classifier-not-found", "No such classifier")
 DIRECTION_NOT_FOUND = Kind(404, "direction-not-found", "The classifier has no such direction")
+TARGET_CLASS_NOT_FOUND = Kind(404, "target-class-not-found", "The classifier has no direction for such a class")
 SPACE_NOT_FOUND = Kind(404, "space-not-found", "No such space")
 WEBHOOK_NOT_FOUND = Kind(404, "webhook-not-found", "No webhook is configured under this name")
 
@@ -67,6 +68,7 @@ UNSUPPORTED_IMAGE = Kind(415, "unsupported-image", "The file is not an image tha
 
 HOST_REFUSED = Kind(421, "host-refused", "The service is not known by this name")
 
+TARGET_CLASS_MISMATCH = Kind(422, "target-class-mismatch", "The direction is not about the class that was asked for")
 INVALID_REQUEST = Kind(422, "invalid-request", "A field is missing or out of range")
 IMAGE_EMPTY = Kind(422, "image-empty", "The file holds no pixels")
 IMAGE_TOO_SMALL = Kind(422, "image-too-small", "The image is too small to be explained")

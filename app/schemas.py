@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.json_schema import SkipJsonSchema
 
 from models.bundle import Bundle
-from models.manifest import ClassifierManifest, SpaceManifest
+from models.manifest import ClassifierManifest, SpaceManifest, Walk
 from workers.jobs import FrameReport, JobError, JobRecord, JobRequest, Mode, Priority, Progress, Report, Status
 
 FEWEST_FRAMES, MOST_FRAMES = 3, 33
@@ -79,7 +79,17 @@ class ExplainForm(BaseModel):
         examples=["0.1,0.5,0.9"],
     )
     mode: Mode = Field(default="generated", description="How frames are made: `generated` are drawn by the generator.")
-    direction: str = Field(default="main", description="One of the classifier's named directions.")
+    target_class: Annotated[str, Field(min_length=1, max_length=200)] | SkipJsonSchema[None] = Field(
+        default=None,
+        description="What is to become more or less probable, where the classifier has directions for several classes: "
+        "a class by name or index, or a target by its name. The bundle's own target unless said.",
+        examples=["osteoarthritis (KL 2-4)"],
+    )
+    direction: str = Field(
+        default="main",
+        description="One of the classifier's named directions; `GET /classifiers/{id}` lists them. It must be about "
+        "`target_class`, where that is sent too.",
+    )
     priority: Priority | SkipJsonSchema[None] = Field(
         default=None,
         description="`batch` lets interactive jobs go first; the key's own unless said. A batch key has batch jobs.",
@@ -94,8 +104,13 @@ class ExplainForm(BaseModel):
             raise ValueError("send targets, or frames and span, but not both")
         return self
 
-    def job_request(self, version: int) -> JobRequest:
-        """The job's request, with the version that was chosen."""
+    @property
+    def named_direction(self) -> str | None:
+        """The direction, where the form names one."""
+        return self.direction if "direction" in self.model_fields_set else None
+
+    def job_request(self, version: int, direction: str) -> JobRequest:
+        """The job's request, with the version and the direction that were chosen."""
         low, high = _rising_probabilities(self.span)
         return JobRequest(
             classifier_id=self.classifier_id,
@@ -104,7 +119,7 @@ class ExplainForm(BaseModel):
             targets=None if self.targets is None else _rising_probabilities(self.targets),
             span=(low, high),
             mode=self.mode,
-            direction=self.direction,
+            direction=direction,
         )
 
 
@@ -233,6 +248,23 @@ def job_report(job_id: str, report: Report) -> JobReport:
 # --- What can be explained -----------------------------------------------------------------------------------------
 
 
+class DirectionDetail(BaseModel):
+    """One way to walk: what changes along it, and how it was made."""
+
+    name: str = Field(description="What `direction` of a request may say.")
+    target_class: str = Field(description="The answer that changes.")
+    answer: Literal["probability", "expected_grade"] = Field(
+        description="The strip's numbers: the target's probability, or the expected grade, as a share of the scale."
+    )
+    classes: list[str] = Field(description="The classes behind it: those whose probabilities are added, or the grades.")
+    against: list[str] | None = Field(description="The classes that it is held against; null for all others.")
+    threshold: float = Field(description="The decision is `probability >= threshold`.")
+    walk: Walk = Field(description="How its step was made: the paper's walk, natural, a blend, or the space's own.")
+    share: float | None = Field(
+        description="Of an attribute: its share of the effect that directions of its kind have; null for all others."
+    )
+
+
 class ClassifierSummary(BaseModel):
     """A classifier that can be explained, in its highest version."""
 
@@ -242,6 +274,7 @@ class ClassifierSummary(BaseModel):
     title: str
     target_class: str = Field(description="The answer whose probability a strip shows.")
     threshold: float = Field(description="The decision is `probability >= threshold`.")
+    directions: list[DirectionDetail] = Field(description="Every way to walk, `main` first.")
     space: VersionedId
     url: str
 
@@ -260,6 +293,7 @@ class ClassifierDetail(BaseModel):
     )
     versions: list[int] = Field(description="Every version that can be asked for.")
     sha256: str = Field(description="Digest of the manifest, and so of every file it lists.")
+    directions: list[DirectionDetail] = Field(description="Every way to walk, `main` first.")
     manifest: ClassifierManifest
     card: str | None = Field(description="The model card, in Markdown.")
 
@@ -289,6 +323,27 @@ class SpaceDetail(BaseModel):
     sha256: str = Field(description="Digest of the manifest, and so of every file it lists.")
     manifest: SpaceManifest
     card: str | None = Field(description="The model card, in Markdown.")
+
+
+def directions_of(manifest: ClassifierManifest) -> list[DirectionDetail]:
+    """Every direction of a classifier, in the manifest's order."""
+    shares = {attribute.name: attribute.share for attribute in manifest.attributes}
+
+    def one(name: str) -> DirectionDetail:
+        aim = manifest.aim(name)
+        against = aim.target.against
+        return DirectionDetail(
+            name=name,
+            target_class=aim.target.name,
+            answer=aim.kind,
+            classes=[manifest.classes[index] for index in aim.target.classes],
+            against=None if against is None else [manifest.classes[index] for index in against],
+            threshold=aim.threshold,
+            walk=manifest.walk[name],
+            share=shares.get(name),
+        )
+
+    return [one(name) for name in manifest.directions]
 
 
 def card_of(bundle: Bundle[ClassifierManifest] | Bundle[SpaceManifest]) -> str | None:

@@ -26,7 +26,8 @@ def direction_about(manifest: ClassifierManifest, target_class: str, direction: 
     if direction is None:
         return found
     if _about(manifest.aim(direction)) != _about(manifest.aim(found)):
-        raise OtherClass(f"direction {direction} is about {manifest.aim(direction).target.name}, not about that class")
+        about = manifest.aim(direction).target.name
+        raise OtherClass(f"The direction {direction} is about {about}, not about that class.")
     return direction
 
 

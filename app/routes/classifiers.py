@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path
 
 from app import problems
 from app.problems import problem_responses
-from app.schemas import ClassifierDetail, ClassifierList, ClassifierSummary, VersionedId, card_of
+from app.schemas import ClassifierDetail, ClassifierList, ClassifierSummary, VersionedId, card_of, directions_of
 from app.service import Service, TheService
 from workers.broker import BROKER_ERRORS
 from workers.load import loaded
@@ -50,6 +50,7 @@ def _summary(service: Service, classifier_id: str, versions: list[int]) -> Class
         title=manifest.title,
         target_class=manifest.target.name,
         threshold=manifest.threshold,
+        directions=directions_of(manifest),
         space=VersionedId(id=manifest.space.id, version=manifest.space.version),
         url=f"/classifiers/{manifest.id}",
     )
@@ -61,6 +62,7 @@ def _detail(service: Service, classifier_id: str, version: int | None) -> Classi
         loaded=_is_loaded(service, f"{bundle.manifest.id}/{bundle.manifest.version}"),
         versions=service.bundles.classifiers()[bundle.manifest.id],
         sha256=bundle.sha256,
+        directions=directions_of(bundle.manifest),
         manifest=bundle.manifest,
         card=card_of(bundle),
     )

@@ -18,6 +18,9 @@ from app.schemas import ExplainForm, Job, job_path
 from app.service import Service, TheCaller, TheService, at_least_one
 from app.uploads import read_upload
 from app.waiting import preferred_wait_s
+from models.classes import direction_about
+from models.errors import NoSuchClass, OtherClass
+from models.manifest import ClassifierManifest
 from workers.admission import Accepted, Once
 from workers.errors import IdempotencyConflict, QueueFull, StoreFull, TooManyInFlight
 from workers.jobs import JobRecord, JobRequest, Priority
@@ -101,6 +104,7 @@ router = APIRouter(tags=["explain"])
             problems.BODY_UNREADABLE,
             problems.CLASSIFIER_NOT_FOUND,
             problems.DIRECTION_NOT_FOUND,
+            problems.TARGET_CLASS_NOT_FOUND,
             problems.WEBHOOK_NOT_FOUND,
             problems.BODY_TOO_SLOW,
             problems.UPLOAD_TOO_LARGE,
@@ -108,6 +112,7 @@ router = APIRouter(tags=["explain"])
             problems.UNSUPPORTED_BODY,
             problems.UNSUPPORTED_IMAGE,
             problems.INVALID_REQUEST,
+            problems.TARGET_CLASS_MISMATCH,
             problems.IMAGE_EMPTY,
             problems.IMAGE_TOO_SMALL,
             problems.IMAGE_TRUNCATED,
@@ -182,15 +187,13 @@ def _accept(
     """
     classifier = service.open_classifier(form.classifier_id, form.classifier_version).manifest
     service.bundles.open_space(classifier.space.id, classifier.space.version)
-    if form.direction not in classifier.directions:
-        known = ", ".join(classifier.directions)
-        raise Problem(problems.DIRECTION_NOT_FOUND, f"The directions of {classifier.id} {classifier.version}: {known}.")
+    direction = _direction(classifier, form)
     if form.callback is not None and form.callback not in service.webhooks:
         known = ", ".join(service.webhooks) or "none"
         raise Problem(problems.WEBHOOK_NOT_FOUND, f"The webhooks that are configured: {known}.")
     settings = service.settings
     image = read_upload(form.image, max_bytes=settings.MAX_UPLOAD_BYTES, max_pixels=settings.MAX_PIXELS)
-    asked = form.job_request(classifier.version)
+    asked = form.job_request(classifier.version, direction)
     record = JobRecord(
         id=str(uuid4()),
         request=asked,
@@ -213,6 +216,25 @@ def _accept(
         raise Problem(problems.TOO_MANY_JOBS, str(many), retry_after_s=wait_s) from None
     except StoreFull as full:
         raise Problem(problems.STORE_FULL, str(full), retry_after_s=RETRY_STORE_S) from None
+
+
+def _direction(classifier: ClassifierManifest, form: ExplainForm) -> str:
+    """The direction that the form asks for, by name or by class.
+
+    Raises:
+        Problem: There is none, or the two do not agree.
+    """
+    if form.direction not in classifier.directions:
+        known = ", ".join(classifier.directions)
+        raise Problem(problems.DIRECTION_NOT_FOUND, f"The directions of {classifier.id} {classifier.version}: {known}.")
+    if form.target_class is None:
+        return form.direction
+    try:
+        return direction_about(classifier, form.target_class, form.named_direction)
+    except NoSuchClass as error:
+        raise Problem(problems.TARGET_CLASS_NOT_FOUND, str(error)) from None
+    except OtherClass as error:
+        raise Problem(problems.TARGET_CLASS_MISMATCH, str(error)) from None
 
 
 def _digest(asked: JobRequest, form: ExplainForm, image: bytes) -> str:
