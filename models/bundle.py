@@ -34,6 +34,9 @@ REQUIRED_FILES: dict[str, frozenset[str]] = {
 NETWORK = "classifier.onnx"
 """Needed where the manifest says that f is an ONNX file, and out of place where f answers over HTTP."""
 
+GATE = "gate.onnx"
+"""Needed where the manifest has a gate."""
+
 FILE_NAMES = TypeAdapter(set[FileName])
 
 M_co = TypeVar("M_co", SpaceManifest, ClassifierManifest, Manifest, covariant=True)
@@ -193,6 +196,8 @@ def _check_required(manifest: Manifest, names: Mapping[str, object]) -> None:
         needed |= {NETWORK}
     elif NETWORK in names:
         raise BundleDamaged(f"{NETWORK} is out of place: the manifest does not say that f is an ONNX file")
+    if isinstance(manifest, SpaceManifest) and manifest.gate is not None:
+        needed |= {GATE}
     if missing := sorted(needed - set(names)):
         raise BundleDamaged(f"a {manifest.kind} needs {', '.join(missing)}")
 

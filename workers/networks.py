@@ -17,8 +17,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from models.aim import read
 from models.bundle import Bundle
-from models.errors import BundleDamaged, BundleForeign, ClassifierMisfit
-from models.manifest import Aim, ClassifierManifest, SpaceManifest
+from models.errors import BundleDamaged, BundleForeign, BundleNotFound, ClassifierMisfit
+from models.manifest import Aim, Checks, ClassifierManifest, Gate, SpaceManifest
 from models.pixels import to_float
 from models.reading import Ask, Port, Reading, allows_shape
 from models.traversal import Latent, load_directions
@@ -41,6 +41,7 @@ UNREADABLE = (
     ort_errors.NotImplemented,
     ort_errors.RuntimeException,
 )
+SECOND_OPINION = "second_opinion.onnx"
 OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory", "ALLOC_FAILED")
 
 
@@ -76,11 +77,20 @@ class Networks:
             self._ask = _classifier(classifier, self._reading, device, threads)
         self._encoder: Callable[[NDArray[Any]], F32]
         self._generator: Callable[[NDArray[Any]], F32]
+        self._gate: Callable[[NDArray[Any]], F32] | None = None
+        self._second_opinion: Callable[[NDArray[Any]], F32] | None = None
         if beside is not None and beside.space.sha256 == space.sha256:
-            self._encoder, self._generator = beside._encoder, beside._generator
+            self._encoder, self._generator, self._gate = beside._encoder, beside._generator, beside._gate
         else:
             self._encoder = _network(space, "encoder.onnx", ("x", x), ("w", (None, d)), device, threads)
             self._generator = _network(space, "generator.onnx", ("w", (None, d)), ("x", x), device, threads)
+            if self.gate is not None:
+                self._gate = _network(space, "gate.onnx", ("x", x), ("seen", (None, 2)), device, threads)
+        if SECOND_OPINION in classifier.manifest.files:
+            answers: Shape = (None, len(manifest.classes))
+            self._second_opinion = _network(
+                classifier, SECOND_OPINION, ("x", x), ("probabilities", answers), device, threads
+            )
 
     @classmethod
     def open(
@@ -145,6 +155,30 @@ class Networks:
     def classify(self, x: F32, direction: str = "main") -> F64:
         """Images x float32 [N, C, S, S] in [-1, 1] -> the number that the direction is to change, float64 [N]."""
         return read(self.aim(direction), self.classify_all(x))
+
+    @property
+    def gate(self) -> Gate | None:
+        """How the space weighs what `look` says; None in a space without one."""
+        return self.space.manifest.gate
+
+    @property
+    def checks(self) -> Checks | None:
+        """What is demanded of the classifier's explanations; None where nothing was fitted."""
+        return self.classifier.manifest.checks
+
+    def look(self, x: F32) -> F32:
+        """Images x float32 [N, C, S, S] in [-1, 1] -> what gate.onnx sees in them, float32 [N, 2] (`models.gate`).
+
+        Raises:
+            BundleNotFound: the space has no gate.
+        """
+        if self._gate is None:
+            raise BundleNotFound(f"{self.space.manifest.id}/{self.space.manifest.version} has no gate")
+        return self._gate(x)
+
+    def second_opinion(self, x: F32, direction: str = "main") -> F64 | None:
+        """What a classifier that was trained apart from f says in its place: as `classify`; None where there is none."""
+        return None if self._second_opinion is None else read(self.aim(direction), self._second_opinion(x))
 
     def replay_golden(self) -> None:
         """Compute the recorded pairs of both bundles again.
