@@ -24,12 +24,15 @@ from models.reading import Ask, Port, Reading, allows_shape
 from models.traversal import Latent, load_directions
 from workers.endpoints import Endpoints
 from workers.errors import DeviceUnavailable, Internal, OutOfMemory
+from workers.heatmaps import Head
 from workers.remote import RemoteClassifier, connect
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Device = Literal["cpu", "cuda"]
 Shape = tuple[int | None, ...]
+Look = Callable[[NDArray[Any]], tuple[NDArray[Any], F32]]
+"""What f takes -> what it gives, and its feature maps [N, c, h, w]."""
 
 PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
@@ -67,14 +70,17 @@ class Networks:
         self.directions = load_directions(classifier.arrays("direction.npz"), classifier.manifest.walk)
         self._check_sizes()
         self._reading = Reading(self.image, manifest.input, manifest.output, len(manifest.classes))
+        self.head: Head | None = _head(classifier)
+        """What f makes of its feature map; None where f cannot be looked into."""
         self._ask: Ask
+        self._look: Look | None = None
         self.remote: RemoteClassifier | None = None
         """Where f is, when it is not in the bundle."""
         self._proven_version: str | None = None
         if manifest.source.kind == "endpoint":
             self._ask = self.remote = connect(manifest.source, self._reading, endpoints)
         else:
-            self._ask = _classifier(classifier, self._reading, device, threads)
+            self._ask, self._look = _classifier(classifier, self._reading, device, threads)
         self._encoder: Callable[[NDArray[Any]], F32]
         self._generator: Callable[[NDArray[Any]], F32]
         self._gate: Callable[[NDArray[Any]], F32] | None = None
@@ -148,6 +154,29 @@ class Networks:
             self._replay_classifier()
         return p
 
+    def examine(self, x: F32) -> tuple[F64, F32]:
+        """Answer as `classify_all` does, and show what f saw, out of one pass.
+
+        Args:
+            x: images float32 [N, C, S, S] in [-1, 1].
+
+        Returns:
+            Probabilities float64 [N, K], and f's feature maps float32 [N, c, h, w].
+
+        Raises:
+            Internal: f cannot be looked into: `head` is None.
+        """
+        look, seen = self._look, list[F32]()
+        if look is None:
+            raise Internal(f"{self.classifier.manifest.id} has no feature map")
+
+        def ask(batch: NDArray[Any]) -> NDArray[Any]:
+            answer, features = look(batch)
+            seen.append(features)
+            return answer
+
+        return self._reading.ask(ask, x), np.concatenate(seen)
+
     def aim(self, direction: str) -> Aim:
         """What a direction is to change."""
         return self.classifier.manifest.aim(direction)
@@ -177,7 +206,7 @@ class Networks:
         return self._gate(x)
 
     def second_opinion(self, x: F32, direction: str = "main") -> F64 | None:
-        """What a classifier that was trained apart from f says in its place: as `classify`; None where there is none."""
+        """What a classifier that was trained apart from f says, in the form of `classify`; None where there is none."""
         return None if self._second_opinion is None else read(self.aim(direction), self._second_opinion(x))
 
     def replay_golden(self) -> None:
@@ -254,7 +283,7 @@ def _network(
             raise BundleDamaged(f"{name}: its {kind} is {described}, not {wanted} {shape}")
 
     def call(batch: NDArray[Any]) -> F32:
-        answer = _run(session, result[0], {source[0]: np.ascontiguousarray(batch, np.float32)})
+        answer = _run(session, [result[0]], {source[0]: np.ascontiguousarray(batch, np.float32)})[0]
         if not np.isfinite(answer).all():
             raise Internal(f"{name} answered with values that are not finite")
         return np.asarray(answer, np.float32)
@@ -262,8 +291,10 @@ def _network(
     return call
 
 
-def _classifier(bundle: Bundle[ClassifierManifest], reading: Reading, device: Device, threads: int) -> Ask:
-    """The bundle's own classifier as a function of what it is declared to read."""
+def _classifier(
+    bundle: Bundle[ClassifierManifest], reading: Reading, device: Device, threads: int
+) -> tuple[Ask, Look | None]:
+    """The bundle's own classifier as a function of what it is declared to read, and one that shows its feature map."""
     session = _session(bundle, "classifier.onnx", device, threads)
     try:
         reading.check(*(_ports(group) for group in (session.get_inputs(), session.get_outputs())))
@@ -271,16 +302,39 @@ def _classifier(bundle: Bundle[ClassifierManifest], reading: Reading, device: De
         raise BundleDamaged(f"classifier.onnx: {error}") from error
     source, result = reading.input.tensor, reading.output.tensor
 
-    def call(batch: NDArray[Any]) -> NDArray[Any]:
-        return _run(session, result, {source: batch})
+    def ask(batch: NDArray[Any]) -> NDArray[Any]:
+        return _run(session, [result], {source: batch})[0]
 
-    return call
+    seen = bundle.manifest.feature_map
+    if seen is None:
+        return ask, None
+    if seen.tensor not in {port.name for port in session.get_outputs()}:
+        raise BundleDamaged(f"classifier.onnx does not give its feature map {seen.tensor}")
+
+    def look(batch: NDArray[Any]) -> tuple[NDArray[Any], F32]:
+        answer, features = _run(session, [result, seen.tensor], {source: batch})
+        return answer, np.asarray(features if seen.layout == "NCHW" else features.transpose(0, 3, 1, 2), np.float32)
+
+    return ask, look
 
 
-def _run(session: ort.InferenceSession, result: str, sources: dict[str, NDArray[Any]]) -> NDArray[Any]:
-    """One answer of a session; memory that cannot be had is named as such."""
+def _head(bundle: Bundle[ClassifierManifest]) -> Head | None:
+    """head.npz, where the manifest names a feature map."""
+    if bundle.manifest.feature_map is None:
+        return None
+    if "head.npz" not in bundle.manifest.files:
+        raise BundleDamaged("the manifest names a feature map, but there is no head.npz")
+    arrays, classes = bundle.arrays("head.npz"), len(bundle.manifest.classes)
+    weight, bias = (np.asarray(arrays.get(name, np.nan), np.float64) for name in ("weight", "bias"))
+    if weight.ndim != 2 or len(weight) != classes or bias.shape != (classes,):
+        raise BundleDamaged(f"head.npz must hold weight [{classes}, c] and bias [{classes}]")
+    return Head(weight, bias)
+
+
+def _run(session: ort.InferenceSession, results: list[str], sources: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """Some answers of a session; memory that cannot be had is named as such."""
     with _naming_lack_of_memory():
-        return np.asarray(session.run([result], sources)[0])
+        return [np.asarray(answer) for answer in session.run(results, sources)]
 
 
 @contextmanager
