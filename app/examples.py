@@ -47,6 +47,25 @@ REPORT: dict[str, Any] = {
         _frame(4, 5.0, 0.95, 0.93, 0.99),
     ],
     "flip": {"reached": True, "lambda": 1.9, "probability": 0.53, "frame": 2, "changed_pixels": 0.07},
+    "quality": {
+        "verdict": "caution",
+        "reasons": [
+            {
+                "code": "second-opinion",
+                "sentence": "A second classifier, trained apart from this one, does not follow the change: it may mean "
+                "something to this classifier alone.",
+            }
+        ],
+        "typicality": 0.62,
+        "strangeness": 0.41,
+        "reconstruction_percentile": 0.55,
+        "gap": 0.02,
+        "monotonicity": 1.0,
+        "reached": 1.0,
+        "surrogate_error": 0.11,
+        "second_opinion": 0.08,
+        "survival": 0.93,
+    },
     "provenance": {
         "space": {"id": "knee-xray", "version": 1, "sha256": "5b" * 32},
         "classifier": {"sha256": "c4" * 32, "endpoint": None, "model": None, "model_version": None},
@@ -61,8 +80,9 @@ REPORT: dict[str, Any] = {
         "traverse": 1,
         "synthesise": 150,
         "predict": 60,
+        "verdict": 15,
         "render": 12,
-        "total": 250,
+        "total": 265,
     },
 }
 

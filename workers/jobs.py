@@ -108,6 +108,46 @@ class FlipReport(Value):
     changed_pixels: float | None = None
 
 
+class ReasonReport(Value):
+    """One thing that counts against the explanation: a stable code, and the sentence for a reader."""
+
+    code: str
+    sentence: str
+
+
+class QualityReport(Value):
+    """Whether the explanation can be trusted, why not, and what was measured to say so.
+
+    A figure is null where it could not be measured, or where the bundle holds nothing against it. Shares of val images
+    are of those that the space's gate was fitted on.
+
+    Attributes:
+        verdict: `ok`; `caution`: read the reasons first; `unreliable`: do not rely on it.
+        reasons: The heaviest first.
+        typicality: Share of val images whose code lies further out in the space.
+        strangeness: Share of val images that look less strange to the space's gate.
+        reconstruction_percentile: Share of val images that the generator redraws better.
+        gap: |f(G(E(x))) − f(x)|.
+        monotonicity: Rank correlation of λ and f over all steps between the strip's ends.
+        reached: Share of the asked probabilities that were reached.
+        surrogate_error: Mean |f̃ − f| over the frames.
+        second_opinion: How far an independently trained classifier moves along the strip, as a share of f's way.
+        survival: Share of f's change that is left under light blur, grain or JPEG compression, the worst of the three.
+    """
+
+    verdict: Literal["ok", "caution", "unreliable"]
+    reasons: tuple[ReasonReport, ...] = ()
+    typicality: Probability | None = None
+    strangeness: Probability | None = None
+    reconstruction_percentile: Probability | None = None
+    gap: Probability
+    monotonicity: float | None = None
+    reached: Probability
+    surrogate_error: float
+    second_opinion: float | None = None
+    survival: float | None = None
+
+
 class SpaceProvenance(Value):
     """The space that made the frames, told by the digest of its manifest."""
 
@@ -151,6 +191,7 @@ class TimingMs(Value):
     traverse: float
     synthesise: float
     predict: float
+    verdict: float = 0.0
     render: float
     total: float
 
@@ -171,6 +212,9 @@ class Report(Value):
     start: StartReport
     frames: tuple[FrameReport, ...]
     flip: FlipReport
+    quality: QualityReport | None = Field(
+        default=None, description="The verdict on this explanation; null in reports of versions that gave none."
+    )
     provenance: Provenance
     timing_ms: TimingMs
 
