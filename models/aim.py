@@ -40,7 +40,7 @@ def logit_gradient(aim: Aim, logits: ArrayLike) -> F64:
     """How the number of an aim answers to each logit behind f's softmax: ∂ logit(number) / ∂ logit_j.
 
     The number's own logit, ln(number / (1 − number)), is taken because its slope does not fade where f is sure of a
-    side; it differs from the slope of the number by one positive factor. Numbers that `read` gives are shares of sums of
+    side; it differs from the slope of the number by one positive factor. What `read` gives are shares of sums of
     probabilities, so that the softmax's own sum cancels.
 
     Args:

@@ -15,6 +15,7 @@ from models.manifest import ClassifierManifest, SpaceManifest
 from models.pixels import to_float
 from models.store import Store
 from tests import toys
+from tests.seeing_toys import head_npz, seeing_classifier_onnx, write_seeing_toys
 from workers import networks
 from workers.errors import DeviceUnavailable, Internal, OutOfMemory
 from workers.explain import explain
@@ -267,6 +268,47 @@ def test_memory_that_cannot_be_had_is_named() -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    assert networks._run(session, "sum", {"size": np.array([2], np.int64)}) == 0
+    assert networks._run(session, ["sum"], {"size": np.array([2], np.int64)}) == [0]
     with pytest.raises(OutOfMemory):
-        networks._run(session, "sum", {"size": np.array([1 << 50], np.int64)})
+        networks._run(session, ["sum"], {"size": np.array([1 << 50], np.int64)})
+
+
+def test_a_classifier_with_a_feature_map_answers_and_shows_it_in_one_pass(tmp_path: Path) -> None:
+    write_seeing_toys(tmp_path)
+    store = Store(tmp_path)
+    seeing = Networks.open(store.open_space("toy-space"), store.open_classifier("toy"), threads=1)
+    x = to_float(INPUT[None])
+    p, features = seeing.examine(x)
+    assert p == pytest.approx(seeing.classify_all(x))
+    assert features[0, 0] == pytest.approx(x[0, 0] * (np.arange(toys.SIZE) < 2)[:, None])
+    assert seeing.head is not None
+    logits = seeing.head.logits(features[0])
+    assert np.exp(logits) / np.exp(logits).sum() == pytest.approx(p[0], abs=1e-6)
+
+
+def test_a_black_box_has_no_feature_map_to_show(toy: Networks) -> None:
+    assert toy.head is None
+    with pytest.raises(Internal, match="no feature map"):
+        toy.examine(to_float(INPUT[None]))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("classifier.onnx", toys.classifier_onnx(), "does not give its feature map"),
+        ("head.npz", toys.npz({"weight": np.zeros((2, 2)), "bias": np.zeros(2)}), "weight"),
+        ("head.npz", None, "no head.npz"),
+    ],
+)
+def test_a_feature_map_that_is_not_as_promised_is_refused(
+    file: str, content: bytes | None, words: str, tmp_path: Path
+) -> None:
+    files: dict[str, bytes | None] = {
+        "classifier.onnx": seeing_classifier_onnx(),
+        "head.npz": head_npz(),
+        file: content,
+    }
+    given = {name: value for name, value in files.items() if value is not None}
+    bundles = _write(tmp_path, classifier_files=given, feature_map={"tensor": "seen"})
+    with pytest.raises(BundleDamaged, match=words):
+        Networks.open(*bundles, threads=1)
