@@ -21,10 +21,21 @@ from pydantic import Field
 
 from models.bundle import FOLDERS, Bundle, write_bundle
 from models.errors import BundleExists, UndecodableImage
-from models.manifest import Aim, ClassifierManifest, ImageSpec, Metric, Provenance, SpaceManifest, SpaceRef, Target
+from models.manifest import (
+    Aim,
+    Attribute,
+    ClassifierManifest,
+    ImageSpec,
+    Metric,
+    Provenance,
+    SpaceManifest,
+    SpaceRef,
+    Target,
+)
 from models.pixels import decode, prepare
 from models.store import Store
 from models.traversal import Latent
+from training.attributes import attribute_notes, find_attributes, with_main
 from training.blackbox import BlackBoxConfig, open_black_box, served_source
 from training.bundles import GOLDEN_PAIRS, GOLDEN_SEED, GOLDEN_TOLERANCE_CLASSIFIER, direction_file, golden_answers
 from training.config import DirectionConfig, Section, load_toml
@@ -33,7 +44,7 @@ from training.direction_search import check_config, search
 from training.errors import ConfigError, DataError
 from training.fit_direction import direction_notes
 from training.further_directions import Found, Labelled
-from training.onnx_networks import open_network
+from training.onnx_networks import Network, open_network
 from training.questions import Space
 from training.runfolder import progress
 from workers.endpoints import Endpoints
@@ -141,6 +152,7 @@ def add_classifier(config: AddedClassifierConfig, bundles: Path, endpoints: Endp
     f = open_black_box(config.black_box, image, len(target.classes), endpoints)
     space = open_space(bundle)
     found = search(space, f, target.classes, target.aim, config.direction, val, labelled, config.seed)
+    attributes = take_apart(found, space, f, target.aim, config.direction.attribute_samples)
     metrics = surrogate_metrics(found)
     manifest = ClassifierManifest(
         id=config.id,
@@ -156,6 +168,7 @@ def add_classifier(config: AddedClassifierConfig, bundles: Path, endpoints: Endp
         directions=tuple(found.directions),
         walk={name: d.walk for name, d in found.directions.items()},
         aims=found.aims,
+        attributes=attributes,
         golden_tolerance=GOLDEN_TOLERANCE_CLASSIFIER,
         metrics=metrics,
         provenance=provenance(config, (time.monotonic() - begun) / 3600),
@@ -163,6 +176,17 @@ def add_classifier(config: AddedClassifierConfig, bundles: Path, endpoints: Endp
     golden = golden_answers(space.render(space.draw(GOLDEN_PAIRS, GOLDEN_SEED)), f)
     files: dict[str, bytes | Path] = {"direction.npz": direction_file(found.directions), "golden.npz": golden}
     return write_bundle(bundles, manifest, {**files, **brought, **documents(config, manifest, found)})
+
+
+def take_apart(found: Found, space: Space, f: Network, aim: Aim, samples: int) -> tuple[Attribute, ...]:
+    """Adds the attributes of `main` to what was found, with at most so many questions more; none for none."""
+    if not samples:
+        return ()
+    apart = find_attributes(space, f, aim, found.directions["main"], samples)
+    found.directions |= apart.directions
+    found.aims = with_main(found.aims, apart)
+    found.choice["attributes"] = apart.choice
+    return apart.attributes
 
 
 def open_space(bundle: Bundle[SpaceManifest]) -> Space:
@@ -280,7 +304,8 @@ def provenance(config: AddedClassifierConfig, hours: float) -> Provenance:
 def documents(config: AddedClassifierConfig, manifest: ClassifierManifest, found: Found) -> dict[str, bytes]:
     """report.json and card.md of a classifier that has not been measured on test images."""
     unmeasured = "Not measured on test images: nothing here says how good the classifier is."
-    notes = [*direction_notes(found.choice), unmeasured]
+    apart = found.choice.get("attributes")
+    notes = [*direction_notes(found.choice), *(attribute_notes(apart) if apart else ()), unmeasured]
     report: dict[str, Any] = {
         "metrics": {name: metric.model_dump() for name, metric in manifest.metrics.items()},
         "notes": notes,

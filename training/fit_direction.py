@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.manifest import Aim
+from models.manifest import Aim, Attribute
 from models.traversal import Direction, Latent
+from training.attributes import CHOICE as ATTRIBUTES
 from training.bundles import clear_store, npz, open_networks
 from training.bundles import write_classifier as write_classifier_bundle
 from training.bundles import write_space as write_space_bundle
@@ -50,6 +51,7 @@ def fit_direction(config: RunConfig, run: RunFolder) -> dict[str, Any]:
         config.seed,
     )
     write_candidates(config, run, found.directions, found.aims)
+    run.file("direction", ATTRIBUTES).unlink(missing_ok=True)  # they were another main's
     write_atomically(run.file("direction", "choice.json"), json.dumps(found.choice, indent=1).encode())
     run.log("direction", surrogate=found.choice["surrogate"], walk=found.choice["walk"])
     return found.choice
@@ -75,12 +77,16 @@ def describe_space(config: RunConfig, run: RunFolder, networks: dict[str, Networ
 
 
 def write_candidates(
-    config: RunConfig, run: RunFolder, directions: Mapping[str, Direction], aims: Mapping[str, Aim]
+    config: RunConfig,
+    run: RunFolder,
+    directions: Mapping[str, Direction],
+    aims: Mapping[str, Aim],
+    attributes: Sequence[Attribute] = (),
 ) -> None:
     """Writes both bundles into the run's own store, without figures: they have not been measured yet."""
     clear_store(candidates(run))
     write_space_bundle(candidates(run), config, run, {}, {})
-    write_classifier_bundle(candidates(run), config, run, directions, aims, {}, {})
+    write_classifier_bundle(candidates(run), config, run, directions, aims, {}, {}, attributes)
 
 
 def direction_notes(choice: Mapping[str, Any]) -> list[str]:

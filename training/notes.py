@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from training.attributes import CHOICE as ATTRIBUTES
+from training.attributes import attribute_notes
 from training.config import RunConfig
 from training.errors import StepMissing
 from training.fit_direction import direction_notes
@@ -16,8 +18,10 @@ def run_notes(config: RunConfig, run: RunFolder) -> list[str]:
     choice = json.loads(run.need("direction", "choice.json", verb="fit-direction").read_text())
     if "curve" not in choice:
         raise StepMissing("choice.json is of an older form: run `python -m training fit-direction` again")
+    attributes = run.path / "direction" / ATTRIBUTES
     notes = [
         *direction_notes(choice),
+        *(attribute_notes(json.loads(attributes.read_text())) if attributes.exists() else ()),
         "Weights are stored in 8 bits, those of the classifier in 10. Against float32, the classifier's answer on val "
         f"images drifts by {drift['classifier_mean']:.4f} on average and {drift['classifier_max']:.4f} at most, the "
         f"generator's pixels by {drift['generator_mean']:.4f} of the range and the encoder's w by "

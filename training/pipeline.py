@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from training.attributes import CHOICE as ATTRIBUTES
 from training.audit import audit
 from training.config import GanConfig, RunConfig
 from training.errors import DataError
 from training.export import NETWORKS, export_networks
-from training.find_attributes import CHOICE as ATTRIBUTES
 from training.find_attributes import find_run_attributes
 from training.fit_direction import fit_direction
 from training.measure import measure_run
@@ -22,6 +22,8 @@ from training.snapshots import choose_snapshot, kept
 from training.train_classifier import train_classifiers
 from training.train_encoder import train_encoder
 from training.train_gan import train_gan
+
+LATER = (f"direction/{ATTRIBUTES}", "report.json")  # where one of them is, attributes have been found or left out
 
 
 def run_all(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Path]:
@@ -44,7 +46,7 @@ def run_all(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
         export_networks(config, run)
     if not (run.path / "direction" / "choice.json").exists():
         fit_direction(config, run)
-    if config.direction.attribute_samples and not (run.path / "direction" / ATTRIBUTES).exists():
+    if config.direction.attribute_samples and not any((run.path / name).exists() for name in LATER):
         find_run_attributes(config, run)
     if not (run.path / "report.json").exists():
         measure_run(config, run)

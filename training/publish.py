@@ -47,6 +47,7 @@ def publish(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
             classifier.manifest.aims,
             report.classifier,
             documents(config, classifier, report, pictures),
+            classifier.manifest.attributes,
         ),
     )
     run.log("publish", space=str(config.space.id), classifier=str(config.classifier.id))

@@ -71,7 +71,8 @@ def test_labels_of_train_images_are_enough_for_nuisances(place: Path) -> None:
     direction = {"samples": 1500, "nuisances": ["side"], "project_out": ["side"]}
     add_classifier(config(place, direction=direction), place / "bundles", Endpoints())
     bundle = Store(place / "bundles").open_classifier("second")
-    assert bundle.manifest.directions == ("main", "without-side")
+    assert bundle.manifest.directions == ("main", "without-side", "attribute-1")
+    assert [a.name for a in bundle.manifest.attributes] == ["attribute-1"]  # the classifier reads one coordinate
 
 
 def test_the_verb_reads_its_config_and_publishes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

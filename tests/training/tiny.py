@@ -51,7 +51,7 @@ def tiny_config(root: Path, **gan: Any) -> RunConfig:
                 **gan,
             },
             "encoder": {"layers": [1, 1, 1, 1], "width": 16, "total_kimg": 24, "real_kimg": 2, "dtype": "float32"},
-            "direction": {"samples": 6000, "val_images": 24},
+            "direction": {"samples": 6000, "val_images": 24, "attribute_samples": 600},
             "evaluate": {"surrogate_samples": 500, "bootstrap": 50, "max_images": 40},
             "audit": {"train_images": 256, "passes": 1, "val_images": 24, "draws": 3, "shuffles": 1, "samples": 300},
         }

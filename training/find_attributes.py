@@ -1,0 +1,37 @@
+"""Takes the main direction of a run's classifier apart, and adds the attributes to the run's candidate bundle."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from models.store import Store
+from training.add_classifier import open_space
+from training.attributes import CHOICE, PREFIX, find_attributes, with_main
+from training.bundles import stored_directions
+from training.config import RunConfig
+from training.fit_direction import candidates, write_candidates
+from training.onnx_networks import open_network
+from training.runfolder import RunFolder, write_atomically
+
+
+def find_run_attributes(config: RunConfig, run: RunFolder) -> dict[str, Any]:
+    """Leaves `direction/attributes.json`, and the attributes among the directions of the run's candidate classifier.
+
+    Returns:
+        What was found, and every figure that the choice rests on.
+
+    Raises:
+        BundleNotFound: `fit-direction` has not been run yet.
+    """
+    store = Store(candidates(run))
+    classifier = store.open_classifier(config.classifier.id, config.version)
+    space = open_space(store.open_space(config.space.id, config.version))
+    directions = {name: d for name, d in stored_directions(classifier).items() if not name.startswith(PREFIX)}
+    aims = {name: aim for name, aim in classifier.manifest.aims.items() if name in directions}
+    f, aim = open_network(classifier.file("classifier.onnx")), classifier.manifest.aim("main")
+    found = find_attributes(space, f, aim, directions["main"], config.direction.attribute_samples)
+    write_candidates(config, run, {**directions, **found.directions}, with_main(aims, found), found.attributes)
+    write_atomically(run.file("direction", CHOICE), json.dumps(found.choice, indent=1).encode())
+    run.log("attributes", covered=found.choice["covered"], asked=found.choice["images_asked"])
+    return found.choice
