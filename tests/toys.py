@@ -20,7 +20,18 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.bundle import write_bundle
-from models.manifest import Aim, ClassifierManifest, ImageSpec, Metric, Preprocessing, Provenance, SpaceManifest, Target
+from models.manifest import (
+    Aim,
+    ClassifierManifest,
+    Gate,
+    GatePart,
+    ImageSpec,
+    Metric,
+    Preprocessing,
+    Provenance,
+    SpaceManifest,
+    Target,
+)
 from models.pixels import encode_png, to_float, to_uint8
 from models.traversal import Arrays, Direction, Latent, sigmoid
 
@@ -138,6 +149,22 @@ def classifier_manifest(**changes: Any) -> ClassifierManifest:
         "provenance": PROVENANCE,
     }
     return ClassifierManifest(**{**fields, **changes})
+
+
+def a_gate(**changes: Any) -> Gate:
+    """A gate that looks at its detector's logit alone, with any field changed."""
+    fields: dict[str, Any] = {
+        "parts": {"detector": GatePart(mean=0.0, std=1.0, weight=1.0)},
+        "intercept": 0.0,
+        "caution": 1.0,
+        "unreliable": 2.0,
+        "images": 100,
+        "scores": (-4.0, 0.0, 2.5),
+        "codes": (0.0, 8.0, 16.0),
+        "maes": (0.0, 0.1, 0.2),
+        "ms_ssims": (0.5, 0.9, 1.0),
+    }
+    return Gate(**{**fields, **changes})
 
 
 def space_files() -> dict[str, bytes]:
