@@ -66,6 +66,8 @@ REPORT: dict[str, Any] = {
         "second_opinion": 0.08,
         "survival": 0.93,
     },
+    "heatmaps": {"strip": f"{_PATH}/heatmaps/strip.png", "gradcam": f"{_PATH}/heatmaps/gradcam.png", "occlusion": None},
+    "scores": None,
     "provenance": {
         "space": {"id": "knee-xray", "version": 1, "sha256": "5b" * 32},
         "classifier": {"sha256": "c4" * 32, "endpoint": None, "model": None, "model_version": None},
@@ -80,6 +82,7 @@ REPORT: dict[str, Any] = {
         "traverse": 1,
         "synthesise": 150,
         "predict": 60,
+        "evidence": 2,
         "verdict": 15,
         "render": 12,
         "total": 265,

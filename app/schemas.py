@@ -14,7 +14,18 @@ from pydantic.json_schema import SkipJsonSchema
 
 from models.bundle import Bundle
 from models.manifest import ClassifierManifest, SpaceManifest, Walk
-from workers.jobs import FrameReport, JobError, JobRecord, JobRequest, Mode, Priority, Progress, Report, Status
+from workers.jobs import (
+    FrameReport,
+    Heatmap,
+    JobError,
+    JobRecord,
+    JobRequest,
+    Mode,
+    Priority,
+    Progress,
+    Report,
+    Status,
+)
 
 FEWEST_FRAMES, MOST_FRAMES = 3, 33
 
@@ -90,6 +101,15 @@ class ExplainForm(BaseModel):
         description="One of the classifier's named directions; `GET /classifiers/{id}` lists them. It must be about "
         "`target_class`, where that is sent too.",
     )
+    heatmap: Heatmap = Field(
+        default="both",
+        description="Which evidence maps: `strip` (what changes along the strip), `gradcam`, `occlusion`, `none`; `both` "
+        "is the strip's and GradCAM's, or occlusion's where the classifier cannot be looked into.",
+    )
+    scores: bool = Field(
+        default=False,
+        description="Also score the maps (COUT, insertion, deletion), which asks the classifier about 45 images for each.",
+    )
     priority: Priority | SkipJsonSchema[None] = Field(
         default=None,
         description="`batch` lets interactive jobs go first; the key's own unless said. A batch key has batch jobs.",
@@ -120,6 +140,8 @@ class ExplainForm(BaseModel):
             span=(low, high),
             mode=self.mode,
             direction=direction,
+            heatmap=self.heatmap,
+            scores=self.scores,
         )
 
 
@@ -237,12 +259,13 @@ def job_path(job_id: str) -> str:
 
 
 def job_report(job_id: str, report: Report) -> JobReport:
-    """The report with the address of every frame."""
+    """The report with the address of every frame and every map."""
+    maps = {name: part and f"{job_path(job_id)}/{part}" for name, part in report.heatmaps.model_dump().items()}
     frames = [
         Frame(**frame.model_dump(by_alias=False), url=f"{job_path(job_id)}/frames/{frame.index}.png")
         for frame in report.frames
     ]
-    return JobReport.model_validate({**report.model_dump(by_alias=False), "frames": frames})
+    return JobReport.model_validate({**report.model_dump(by_alias=False), "frames": frames, "heatmaps": maps})
 
 
 # --- What can be explained -----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
 Priority = Literal["interactive", "batch"]
 Stage = Literal["queued", "decode", "encode", "traverse", "predict", "render", "deliver"]
 Mode = Literal["generated"]
+Heatmap = Literal["none", "strip", "gradcam", "occlusion", "both"]
 
 
 class Value(BaseModel):
@@ -33,6 +34,9 @@ class JobRequest(Value):
         targets: Probabilities to show instead of evenly spread ones, rising.
         span: Probabilities (low, high) at the strip's ends.
         direction: One of the classifier's named directions.
+        heatmap: Which evidence maps: one of them, none, or "both": the strip's, and GradCAM where f can be looked into,
+            else occlusion.
+        scores: Whether the maps are scored against each other, which takes many calls of f.
     """
 
     classifier_id: str
@@ -42,6 +46,8 @@ class JobRequest(Value):
     span: tuple[Probability, Probability] = (0.05, 0.95)
     mode: Mode = "generated"
     direction: str = "main"
+    heatmap: Heatmap = "both"
+    scores: bool = False
 
 
 # --- What is answered ----------------------------------------------------------------------------------------------
@@ -148,6 +154,44 @@ class QualityReport(Value):
     survival: float | None = None
 
 
+class HeatmapsReport(Value):
+    """The evidence maps that were made: where each one's picture is; null for the others.
+
+    The numbers of a map, float32 [S, S], lie beside its picture, with the ending `.npy`.
+    """
+
+    strip: str | None = None
+    gradcam: str | None = None
+    occlusion: str | None = None
+
+
+class MapScoresReport(Value):
+    """How well one map orders the pixels of this image.
+
+    Attributes:
+        cout: Counterfactual transition score, −1 to 1; more is better.
+        insertion: Area under the classifier's answer while pixels are put into a blurred image; more is better.
+        deletion: The same while they are taken out of the input; less is better.
+    """
+
+    cout: float
+    insertion: Probability
+    deletion: Probability
+
+
+class ScoresReport(Value):
+    """The scores of every map that was made, on the same image with the same counterfactual.
+
+    Attributes:
+        counterfactual: What the input was turned into: the flip, or, where there is none, the end of the strip.
+    """
+
+    counterfactual: Literal["flip", "end"]
+    strip: MapScoresReport | None = None
+    gradcam: MapScoresReport | None = None
+    occlusion: MapScoresReport | None = None
+
+
 class SpaceProvenance(Value):
     """The space that made the frames, told by the digest of its manifest."""
 
@@ -191,6 +235,7 @@ class TimingMs(Value):
     traverse: float
     synthesise: float
     predict: float
+    evidence: float = 0.0
     verdict: float = 0.0
     render: float
     total: float
@@ -215,6 +260,8 @@ class Report(Value):
     quality: QualityReport | None = Field(
         default=None, description="The verdict on this explanation; null in reports of versions that gave none."
     )
+    heatmaps: HeatmapsReport = HeatmapsReport()
+    scores: ScoresReport | None = Field(default=None, description="How good the maps are, where that was asked for.")
     provenance: Provenance
     timing_ms: TimingMs
 
