@@ -99,8 +99,8 @@ def outcome_of(model: Networks, pixels: np.ndarray, e: Explanation, features: Ne
     steps = np.linspace(e.frames[0].lambda_, e.frames[-1].lambda_, MONOTONICITY_STEPS)
     answers = model.classify(to_float(to_uint8(model.synthesise(walk(w[0], walked, steps)))), e.direction)
     changed, described = float("nan"), None
-    if e.flip.frame is not None:
-        flip, start = e.frames[e.flip.frame].pixels, e.frames[e.start_index].pixels
+    if (flip := e.flip.pixels) is not None:
+        start = e.frames[e.start_index].pixels
         changed = float(np.abs(flip / 255 - start / 255).mean())
         described = None if features is None else describe(features, flip[None])[0]
     asked = [(f.asked, f.probability) for f in e.frames if f.asked is not None]

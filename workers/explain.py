@@ -1,32 +1,36 @@
 """One explanation, from prepared pixels to frames and figures. Pure: networks, clock and progress come in as arguments.
 
-encode -> coarse walk -> choose λ for the asked probabilities -> deliver frames -> find the flip -> measure.
+encode -> coarse walk -> λ for the asked probabilities -> ask there -> look closer where it pays -> frames and flip.
 Every probability is f on the delivered 8-bit pixels, never on what the generator gave before rounding.
-F: frames, D: latent size, C: channels, S: the side of the square images.
+F: frames, V: steps of the walk that were looked at, D: latent size, C: channels, S: the side of the square images.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.manifest import Aim, ImageSpec
-from models.pixels import to_float, to_uint8
-from models.traversal import Direction, Latent, surrogate_probability, walk
+from models.pixels import to_uint8
+from models.traversal import surrogate_probability, walk
+from workers import flip as flips
+from workers.calls import Aborted as Aborted
+from workers.calls import Calls
+from workers.calls import Model as Model
 from workers.errors import WorkerError
+from workers.residual import Residual
+from workers.search import Look, Search
 from workers.similarity import ms_ssim
-from workers.steps import choose, coarse_grid, place_start
+from workers.steps import COARSE_STEPS, REACHED, assign, choose, coarse_grid, place_start
+from workers.walked import Walked
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
-T = TypeVar("T")
 
-REACHED = 0.05
-"""A frame has reached its asked probability when f's is at most this far from it."""
+MODES = ("generated", "residual")
 CHANGED = 0.1
 """A pixel has changed when it differs by more than this share of the range."""
 
@@ -36,41 +40,6 @@ class ImpossibleRequest(WorkerError):
 
     code = "impossible-request"
     title = "The request cannot be explained"
-
-
-class Aborted(WorkerError):
-    """The explanation was told to stop."""
-
-    code = "aborted"
-    title = "The explanation was stopped"
-
-
-class Model(Protocol):
-    """What is explained: a classifier's answers, and a space to walk in. `workers.networks.Networks` is one."""
-
-    @property
-    def image(self) -> ImageSpec:
-        """The images that all three networks speak of."""
-
-    @property
-    def latent(self) -> Latent:
-        """Where the space ends."""
-
-    @property
-    def directions(self) -> Mapping[str, Direction]:
-        """The classifier's directions by name."""
-
-    def aim(self, direction: str) -> Aim:
-        """What a direction is to change, and where f's decision about it turns."""
-
-    def encode(self, x: F32) -> F32:
-        """Images [N, C, S, S] in [-1, 1] -> latents [N, D]."""
-
-    def synthesise(self, w: F32) -> F32:
-        """Latents [N, D] -> images [N, C, S, S], roughly in [-1, 1]."""
-
-    def classify(self, x: F32, direction: str = "main") -> F64:
-        """Images [N, C, S, S] in [-1, 1] -> the number that the direction is to change, 0..1, [N]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,19 +62,23 @@ class Frame:
     """uint8 [C, S, S], what the client receives"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Flip:
-    """The delivered frame with the smallest |λ| on which f decides otherwise than on the input."""
+    """Where f changes its mind: the step of the walk with the smallest |λ| on which it decides otherwise than on the
+    input. It is looked for until f's probability is within 0.02 of the threshold, as far as f is continuous enough.
+    """
 
     reached: bool
-    """whether the strip holds such a frame; if not, all that follows is None"""
+    """whether there is such a step; if not, all that follows is None"""
     lambda_: float | None = None
     probability: float | None = None
-    """f on that frame"""
+    """f on its pixels"""
     frame: int | None = None
-    """its index"""
+    """the index of the frame that it is; None where it stands between frames or beyond them"""
     changed_pixels: float | None = None
     """share of pixels that differ from the start by more than a tenth of the range, 0..1"""
+    pixels: U8 | None = None
+    """uint8 [C, S, S]"""
 
 
 @dataclass(frozen=True)
@@ -129,7 +102,7 @@ class Explanation:
     """An input's strip with everything measured on it."""
 
     mode: str
-    """how frames are made; "generated": G(w(λ))"""
+    """how frames are made; "generated": G(w(λ)); "residual": as `workers.residual` tells"""
     target: str
     """name of the answer that is explained"""
     direction: str
@@ -146,6 +119,10 @@ class Explanation:
     frames: tuple[Frame, ...]
     """by rising λ"""
     flip: Flip
+    code: F32
+    """E(x), where the walk starts, [D]"""
+    walked: Walked
+    """every step that f was asked on, the frames among them"""
     timing_ms: Mapping[str, float]
     """milliseconds spent in "encode", "traverse" (choosing λ), "synthesise" and "predict" """
     answer: Literal["probability", "expected_grade"] = "probability"
@@ -174,7 +151,7 @@ def explain(
         span: probabilities at the strip's two ends.
         targets: probabilities to show in place of evenly spread ones, rising; the start stands among them as one frame
             more, and `frames` and `span` count no longer.
-        mode: "generated".
+        mode: "generated", frames are G(w(λ)); "residual", the input with the generator's change added.
         direction: name of the direction to walk.
         clock: seconds, for the timing.
         should_abort: asked before each network call; True stops the explanation.
@@ -186,79 +163,83 @@ def explain(
     """
     asked = _asked(frames, span, targets)
     _check(model, pixels, mode, direction)
-    run = _Run(model, model.directions[direction], clock, should_abort)
+    aim = model.aim(direction)
+    calls = Calls(model, model.directions[direction], clock, should_abort)
 
     progress("encode", 10)
-    w = run.encode(pixels)
+    w = calls.encode(pixels)
     progress("traverse", 20)
-    grid = run.timed("traverse", lambda: coarse_grid(w, run.direction, model.latent))
-    coarse = run.render(w, grid)
-    answers = run.predict(np.concatenate([pixels[None], coarse]))
-    input_probability, curve = float(answers[0]), answers[1:]
+    begun = _begin(calls, pixels, w, mode)
+    decision = begun.input_probability >= aim.threshold
 
     progress("predict", 60)
-    start_probability = float(curve[len(grid) // 2])
-    wanted, start = place_start(asked, start_probability, insert=targets is not None)
-    lambdas = run.timed("traverse", lambda: choose(wanted, start, grid, curve))
-    delivered = run.render(w, lambdas)
-    strip = _frames(run, w, lambdas, wanted, delivered)
+    first = begun.walked
+    wanted, start = place_start(asked, float(first.probabilities[COARSE_STEPS // 2]), insert=targets is not None)
+    chosen = calls.timed("traverse", lambda: choose(wanted, start, first.lambdas, first.probabilities))
+    search = Search(wanted, start, aim.threshold, decision)
+    walked = search.closer(search.second(first, chosen, begun.look), begun.look)
 
-    aim = model.aim(direction)
-    decision = input_probability >= aim.threshold
+    places = assign(wanted, start, walked.lambdas, walked.probabilities)
+    strip = _frames(calls, w, walked, wanted, places)
     return Explanation(
         mode=mode,
         target=aim.target.name,
         direction=direction,
         answer=aim.kind,
         threshold=aim.threshold,
-        input_probability=input_probability,
+        input_probability=begun.input_probability,
         input_decision=decision,
-        reconstruction=_reconstruction(pixels, strip[start], decision, aim.threshold),
+        reconstruction=_reconstruction(calls, pixels, w, begun, decision, aim.threshold),
         start_index=start,
         frames=strip,
-        flip=_flip(strip, start, decision, aim.threshold),
-        timing_ms=run.timing_ms,
+        flip=_flip(walked, places, start, aim.threshold, decision),
+        code=w,
+        walked=walked,
+        timing_ms=calls.timing_ms,
     )
 
 
-class _Run:
-    """A model with a watch on it: each call is timed, and made only while nobody wants to stop."""
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """A walk after its coarse batch."""
 
-    def __init__(
-        self, model: Model, direction: Direction, clock: Callable[[], float], should_abort: Callable[[], bool]
-    ) -> None:
-        self.model, self.direction = model, direction
-        self._clock, self._should_abort = clock, should_abort
-        self.timing_ms = dict.fromkeys(("encode", "traverse", "synthesise", "predict"), 0.0)
+    input_probability: float
+    reconstruction: U8
+    """G(w) as delivered, uint8 [C, S, S]"""
+    reconstruction_probability: float
+    walked: Walked
+    look: Look
+    """asks f at further steps [N], in one batch, and joins them to what was seen"""
 
-    def timed(self, stage: str, call: Callable[[], T]) -> T:
-        if self._should_abort():
-            raise Aborted
-        begun = self._clock()
-        result = call()
-        self.timing_ms[stage] += (self._clock() - begun) * 1000
-        return result
 
-    def encode(self, pixels: U8) -> F32:
-        """uint8 [C, S, S] -> w [D]"""
-        w = self.timed("encode", lambda: self.model.encode(to_float(pixels[None])))  # [1, D]
-        return np.asarray(w[0])
+def _begin(calls: Calls, pixels: U8, w: F32, mode: str) -> _Begun:
+    """Ask f about the input, its reconstruction, and coarse steps along the whole walk, in the mode of the frames."""
+    grid = calls.timed("traverse", lambda: coarse_grid(w, calls.direction, calls.model.latent))
+    middle = len(grid) // 2
+    drawn = calls.draw(w, grid)
+    render = Residual.along(pixels, drawn, middle) if mode == "residual" else to_uint8
+    coarse, reconstruction = render(drawn), to_uint8(drawn[middle])
+    others = np.delete(coarse, middle, axis=0)
+    answers = calls.predict(np.concatenate([pixels[None], reconstruction[None], others]))
+    at_start = answers[0] if mode == "residual" else answers[1]
+    curve = np.insert(answers[2:], middle, at_start)
 
-    def render(self, w: F32, lambdas: F64) -> U8:
-        """w [D], λ [F] -> delivered pixels, uint8 [F, C, S, S], in one batch"""
-        return self.timed("synthesise", lambda: to_uint8(self.model.synthesise(walk(w, self.direction, lambdas))))
+    def look(walked: Walked, lambdas: F64) -> Walked:
+        new = walked.new(lambdas)
+        if not new.size:
+            return walked
+        there = render(calls.draw(w, new))
+        return walked.joined(new, calls.predict(there), there)
 
-    def predict(self, pixels: U8) -> F64:
-        """delivered pixels, uint8 [F, C, S, S] -> the number that the direction is to change [F], in one batch"""
-        return self.timed("predict", lambda: self.model.classify(to_float(pixels), self.direction.name))
+    return _Begun(float(answers[0]), reconstruction, float(answers[1]), Walked(grid, curve, coarse), look)
 
 
 def _check(model: Model, pixels: U8, mode: str, direction: str) -> None:
     shape = (model.image.channels, model.image.size_px, model.image.size_px)
     if pixels.dtype != np.uint8 or pixels.shape != shape:
         raise ImpossibleRequest(f"pixels must be uint8 {shape}, not {pixels.dtype} {pixels.shape}")
-    if mode != "generated":
-        raise ImpossibleRequest(f"mode must be generated, not {mode!r}")
+    if mode not in MODES:
+        raise ImpossibleRequest(f"mode must be {' or '.join(MODES)}, not {mode!r}")
     if direction not in model.directions:
         raise ImpossibleRequest(f"direction must be one of {', '.join(sorted(model.directions))}, not {direction!r}")
 
@@ -278,9 +259,11 @@ def _asked(frames: int, span: tuple[float, float], targets: Sequence[float] | No
     return asked
 
 
-def _frames(run: _Run, w: F32, lambdas: F64, wanted: Sequence[float | None], delivered: U8) -> tuple[Frame, ...]:
-    probabilities = run.predict(delivered)
-    promised = surrogate_probability(run.direction, walk(w, run.direction, lambdas))
+def _frames(
+    calls: Calls, w: F32, walked: Walked, wanted: Sequence[float | None], places: Sequence[int]
+) -> tuple[Frame, ...]:
+    lambdas, probabilities = walked.lambdas[places], walked.probabilities[places]
+    promised = surrogate_probability(calls.direction, walk(w, calls.direction, lambdas))
     return tuple(
         Frame(
             index=index,
@@ -289,30 +272,38 @@ def _frames(run: _Run, w: F32, lambdas: F64, wanted: Sequence[float | None], del
             probability=float(probabilities[index]),
             surrogate_probability=float(promised[index]),
             reached=asked is None or abs(float(probabilities[index]) - asked) <= REACHED,
-            pixels=delivered[index],
+            pixels=walked.pixels[places[index]],
         )
         for index, asked in enumerate(wanted)
     )
 
 
-def _reconstruction(pixels: U8, start: Frame, decision: bool, threshold: float) -> Reconstruction:
+def _reconstruction(
+    calls: Calls, pixels: U8, w: F32, begun: _Begun, decision: bool, threshold: float
+) -> Reconstruction:
     return Reconstruction(
-        probability=start.probability,
-        surrogate_probability=start.surrogate_probability,
-        agrees=(start.probability >= threshold) == decision,
-        mae=float(np.abs(_share(start.pixels) - _share(pixels)).mean()),
-        ms_ssim=ms_ssim(pixels, start.pixels),
+        probability=begun.reconstruction_probability,
+        surrogate_probability=float(surrogate_probability(calls.direction, w[None])[0]),
+        agrees=(begun.reconstruction_probability >= threshold) == decision,
+        mae=float(np.abs(_share(begun.reconstruction) - _share(pixels)).mean()),
+        ms_ssim=ms_ssim(pixels, begun.reconstruction),
     )
 
 
-def _flip(strip: Sequence[Frame], start: int, decision: bool, threshold: float) -> Flip:
-    flipped = [frame for frame in strip if (frame.probability >= threshold) != decision]
-    if not flipped:
+def _flip(walked: Walked, places: Sequence[int], start: int, threshold: float, decision: bool) -> Flip:
+    found = flips.find(walked.lambdas, walked.probabilities, threshold, decision, places)
+    if found is None:
         return Flip(reached=False)
-    # The start goes before others at λ = 0, where the space ends on both sides of it.
-    frame = min(flipped, key=lambda frame: (abs(frame.lambda_), frame.index != start))
-    difference = np.abs(_share(frame.pixels) - _share(strip[start].pixels)).max(axis=0)  # [S, S]
-    return Flip(True, frame.lambda_, frame.probability, frame.index, float((difference > CHANGED).mean()))
+    there = walked.pixels[found]
+    difference = np.abs(_share(there) - _share(walked.pixels[places[start]])).max(axis=0)  # [S, S]
+    return Flip(
+        reached=True,
+        lambda_=float(walked.lambdas[found]),
+        probability=float(walked.probabilities[found]),
+        frame=start if found == places[start] else places.index(found) if found in places else None,
+        changed_pixels=float((difference > CHANGED).mean()),
+        pixels=there,
+    )
 
 
 def _share(pixels: U8) -> F64:

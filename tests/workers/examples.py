@@ -7,6 +7,7 @@ import numpy as np
 
 from workers.explain import Explanation, Flip, Frame, Reconstruction
 from workers.jobs import JobRecord, JobRequest, Report
+from workers.walked import Walked
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 
@@ -100,7 +101,12 @@ def an_explanation(
         )
         for index, p in enumerate(probabilities)
     )
-    found = Flip(True, frames[flip].lambda_, frames[flip].probability, flip, 0.07) if flip is not None else Flip(False)
+    walked = Walked(
+        np.array([frame.lambda_ for frame in frames]), np.array(probabilities), np.stack([f.pixels for f in frames])
+    )
+    found = Flip(reached=False)
+    if flip is not None:
+        found = Flip(True, frames[flip].lambda_, frames[flip].probability, flip, 0.07, frames[flip].pixels)
     return Explanation(
         mode="generated",
         target=target,
@@ -112,5 +118,7 @@ def an_explanation(
         start_index=start,
         frames=frames,
         flip=found,
+        code=np.zeros(8, np.float32),
+        walked=walked,
         timing_ms={"encode": 1.0, "traverse": 1.0, "synthesise": 1.0, "predict": 1.0},
     )

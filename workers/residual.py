@@ -1,0 +1,79 @@
+"""Residual mode: the input itself, changed only by what the generator changes along the walk, and only where it does.
+
+    frame(λ) = x + m · (G(w(λ)) − G(w(0)))
+
+What the generator cannot draw (screws, cables, markers, fine texture) stays, for it is taken from x. The soft mask m is
+made of the walk itself: 1 where the walk changes the image clearly, 0 where it hardly does, so that what the walk does
+not touch keeps the input's values exactly. At λ = 0 the frame is the input, bit for bit.
+F: frames, C: channels, S: the side of the square images.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from models.pixels import to_float, to_uint8
+
+U8 = NDArray[np.uint8]
+F32 = NDArray[np.float32]
+
+UNTOUCHED, TOUCHED = 0.02, 0.06
+"""Largest change along the walk, as a share of the range, up to which a pixel stays and from which it changes fully."""
+BLUR_PX, BLUR_AT_PX = 1.0, 64
+"""Standard deviation of the blur on images of this side; it grows with the side."""
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """What residual frames of one input are made of."""
+
+    x: F32
+    """the input, [C, S, S] in [-1, 1]"""
+    start: F32
+    """G(w(0)), [C, S, S] in [-1, 1]"""
+    mask: F32
+    """m, [S, S] in 0..1"""
+
+    @classmethod
+    def along(cls, pixels: U8, drawn: F32, start: int) -> Self:
+        """Of an input and its walk.
+
+        Args:
+            pixels: the input, uint8 [C, S, S].
+            drawn: G along the whole walk, [F, C, S, S] in [-1, 1].
+            start: which of them is at λ = 0.
+        """
+        return cls(to_float(pixels), drawn[start], soft_mask(drawn, start))
+
+    def __call__(self, drawn: F32) -> U8:
+        """G(w(λ)), [F, C, S, S] in [-1, 1] -> delivered pixels, uint8 [F, C, S, S]."""
+        return to_uint8(self.x + self.mask * (drawn - self.start))
+
+
+def soft_mask(drawn: F32, start: int) -> F32:
+    """Where a walk changes the image: its largest difference from the start, blurred, between two limits.
+
+    Args:
+        drawn: G along the whole walk, [F, C, S, S] in [-1, 1].
+        start: which of them is at λ = 0.
+
+    Returns:
+        float32 [S, S] in 0..1, rising smoothly from 0 below `UNTOUCHED` to 1 above `TOUCHED`.
+    """
+    largest = np.abs(drawn - drawn[start]).max(axis=(0, 1)) / 2  # [S, S], share of the range
+    blurred = _blurred(largest, BLUR_PX * drawn.shape[-1] / BLUR_AT_PX)
+    share = np.clip((blurred - UNTOUCHED) / (TOUCHED - UNTOUCHED), 0, 1)
+    return np.asarray(share**2 * (3 - 2 * share), np.float32)
+
+
+def _blurred(image: F32, sigma: float) -> F32:
+    """Gaussian mean around every pixel; beyond the edges the outermost pixels go on. [S, S] -> [S, S]."""
+    reach = max(1, round(3 * sigma))
+    weights = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    weights /= weights.sum()
+    wide = np.pad(image, reach, mode="edge")
+    rows = sliding_window_view(wide, 2 * reach + 1, axis=0) @ weights
+    return np.asarray(sliding_window_view(rows, 2 * reach + 1, axis=1) @ weights, np.float32)
