@@ -216,6 +216,14 @@ def audit_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
         typer.echo(note)
 
 
+@app.command("figures")
+def figures_command(bundles: Bundles = DEFAULT_BUNDLES) -> None:
+    """Print the figures of all bundles side by side, in Markdown: docs/reference/bundle-figures.md."""
+    from training.figures import page
+
+    typer.echo(page(bundles), nl=False)
+
+
 @app.command("card")
 def card_command(
     config: Config,
