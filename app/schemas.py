@@ -103,12 +103,12 @@ class ExplainForm(BaseModel):
     )
     heatmap: Heatmap = Field(
         default="both",
-        description="Which evidence maps: `strip` (what changes along the strip), `gradcam`, `occlusion`, `none`; `both` "
-        "is the strip's and GradCAM's, or occlusion's where the classifier cannot be looked into.",
+        description="Which evidence maps: `strip` (what changes along the strip), `gradcam`, `occlusion`, `none`; "
+        "`both` is the strip's and GradCAM's, or occlusion's where the classifier cannot be looked into.",
     )
     scores: bool = Field(
         default=False,
-        description="Also score the maps (COUT, insertion, deletion), which asks the classifier about 45 images for each.",
+        description="Also score the maps (COUT, insertion, deletion): 45 more questions to the classifier for each.",
     )
     priority: Priority | SkipJsonSchema[None] = Field(
         default=None,

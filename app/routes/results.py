@@ -11,7 +11,7 @@ from app.problems import Problem, problem_responses
 from app.routes.jobs import NO_SUCH_JOB, KnownJob
 from app.schemas import JobReport, job_report
 from app.service import TheService
-from workers.jobs import JobRecord
+from workers.jobs import HeatmapsReport, JobRecord
 
 
 def finished_job(record: KnownJob, request: Request, service: TheService) -> JobRecord:
@@ -94,23 +94,35 @@ def animation(record: FinishedJob, service: TheService, if_none_match: IfNoneMat
     return _part(service, record, "animation.webp", "image/webp", if_none_match)
 
 
+_MapName = Annotated[str, Path(description="Which one: `strip`, `gradcam` or `occlusion`.", examples=["strip"])]
+
+
 @router.get(
     "/heatmaps/{name}.png",
     operation_id="heatmap",
     summary="A heatmap",
     response_class=Response,
-    response_description="The heatmap as a PNG.",
+    response_description="The input and the heatmap over it, as one PNG.",
     responses={**_bytes("image/png"), **problem_responses(*_NO_RESULT, problems.PART_NOT_FOUND)},
 )
-def heatmap(
-    record: FinishedJob,
-    service: TheService,
-    name: Annotated[str, Path(description="Which one: `strip` or `gradcam`.", examples=["strip"])],
-    if_none_match: IfNoneMatch = None,
+def heatmap(record: FinishedJob, service: TheService, name: _MapName, if_none_match: IfNoneMatch = None) -> Response:
+    """Which parts of the image the answer hangs on, as a picture for people, where that map was asked for."""
+    return _part(service, record, f"heatmaps/{_known_map(name)}.png", "image/png", if_none_match)
+
+
+@router.get(
+    "/heatmaps/{name}.npy",
+    operation_id="heatmap_numbers",
+    summary="The numbers of a heatmap",
+    response_class=Response,
+    response_description="The heatmap as a NumPy array, float32 [S, S], in the format `.npy`.",
+    responses={**_bytes("application/octet-stream"), **problem_responses(*_NO_RESULT, problems.PART_NOT_FOUND)},
+)
+def heatmap_numbers(
+    record: FinishedJob, service: TheService, name: _MapName, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """Where the image changes along the strip, or where the classifier looks, where that was asked for."""
-    known = name if name in ("strip", "gradcam") else ""
-    return _part(service, record, f"heatmaps/{known}.png", "image/png", if_none_match)
+    """One number for each pixel that the classifier was asked about; what it means is the map's own."""
+    return _part(service, record, f"heatmaps/{_known_map(name)}.npy", "application/octet-stream", if_none_match)
 
 
 @router.get(
@@ -130,6 +142,10 @@ def report(record: FinishedJob, if_none_match: IfNoneMatch = None) -> Response:
     assert record.report is not None, "a job that has succeeded has a report"
     body = job_report(record.id, record.report).model_dump_json(by_alias=True, indent=2).encode()
     return answer_unless_known(body, "application/json", if_none_match)
+
+
+def _known_map(name: str) -> str:
+    return name if name in HeatmapsReport.model_fields else ""
 
 
 def _part(service: TheService, record: JobRecord, name: str, media_type: str, if_none_match: str | None) -> Response:

@@ -14,13 +14,15 @@ from workers.errors import OutOfMemory, job_error
 from workers.jobs import Progress, Report
 
 STRIP, FRAMES = encoded("PNG"), [encoded("PNG"), b"frame 1", b"frame 2", b"frame 3", b"frame 4"]
-PARTS = ("strip.png", "report.json", "frames/0.png")
+MAPS = {"heatmaps/strip.png": encoded("PNG"), "heatmaps/strip.npy": b"numbers"}
+PARTS = ("strip.png", "report.json", "frames/0.png", *MAPS)
 
 
 def stored_report() -> Report:
     """The report of the OpenAPI document as a worker writes it: without addresses."""
     frames = [{key: value for key, value in frame.items() if key != "url"} for frame in REPORT["frames"]]
-    return Report.model_validate({**REPORT, "frames": frames})
+    maps = {name: url and "heatmaps/" + url.rsplit("/", 1)[1] for name, url in REPORT["heatmaps"].items()}
+    return Report.model_validate({**REPORT, "frames": frames, "heatmaps": maps})
 
 
 def queued(client: TestClient) -> str:
@@ -40,7 +42,7 @@ def running(client: TestClient, service: Service) -> tuple[str, int]:
 def succeeded(client: TestClient, service: Service) -> str:
     """A job that a worker has finished."""
     job_id, token = running(client, service)
-    parts = {"strip.png": STRIP, **{f"frames/{n}.png": png for n, png in enumerate(FRAMES)}}
+    parts = {"strip.png": STRIP, **MAPS, **{f"frames/{n}.png": png for n, png in enumerate(FRAMES)}}
     assert service.jobs.finish(job_id, token, stored_report(), parts, service_s=0.5)
     return job_id
 
@@ -80,6 +82,8 @@ def test_a_finished_job_carries_its_report_and_where_everything_is(client: TestC
     assert datetime.fromisoformat(job["expires_at"]) > datetime.now(UTC)
     assert [frame["url"] for frame in job["report"]["frames"]] == [f"/jobs/{job_id}/frames/{n}.png" for n in range(5)]
     assert job["report"]["frames"][0]["lambda"] == -2.4
+    drawn = {"strip": f"/jobs/{job_id}/heatmaps/strip.png", "gradcam": f"/jobs/{job_id}/heatmaps/gradcam.png"}
+    assert job["report"]["heatmaps"] == {**drawn, "occlusion": None}
     ends = {"self": "", "cancel": "/cancel", "events": "/events", "strip": "/strip.png", "report": "/report.json"}
     assert job["links"] == {**{part: f"/jobs/{job_id}{end}" for part, end in ends.items()}, "view": f"/#job={job_id}"}
 
@@ -156,7 +160,9 @@ def test_a_part_that_the_client_has_is_not_sent_again(client: TestClient, servic
     assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
-@pytest.mark.parametrize("part", ["animation.webp", "heatmaps/strip.png", "heatmaps/nothing.png"])
+@pytest.mark.parametrize(
+    "part", ["animation.webp", "heatmaps/occlusion.png", "heatmaps/gradcam.npy", "heatmaps/nothing.png"]
+)
 def test_what_was_not_made_is_not_found(client: TestClient, service: Service, part: str) -> None:
     path = f"/jobs/{succeeded(client, service)}/{part}"
     assert_problem(client.get(path), 404, "part-not-found", path)

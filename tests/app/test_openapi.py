@@ -50,6 +50,7 @@ def test_every_address_of_the_contract_is_there(document: dict[str, Any]) -> Non
         "POST /jobs/{job_id}/cancel",
         "GET /jobs/{job_id}/events",
         "GET /jobs/{job_id}/animation.webp",
+        "GET /jobs/{job_id}/heatmaps/{name}.npy",
         "GET /jobs/{job_id}/heatmaps/{name}.png",
         "GET /jobs/{job_id}/strip.png",
         "GET /jobs/{job_id}/frames/{n}.png",
