@@ -45,6 +45,8 @@ class PreparedImage:
     kind: ImageKind
     rows: int
     columns: int
+    original: U8 | None = None
+    """as it was decoded, [H, W] or [H, W, 3]; only where it was asked for, and is not too large"""
 
 
 def decode(data: bytes, *, max_pixels: int = 64_000_000) -> DecodedImage:
@@ -75,10 +77,18 @@ def decode(data: bytes, *, max_pixels: int = 64_000_000) -> DecodedImage:
     return DecodedImage(pixels, kind, *pixels.shape[:2])
 
 
-def read(data: bytes, spec: ImageSpec, *, max_pixels: int = 64_000_000) -> PreparedImage:
-    """Decode one image and bring it to the form its space wants. Raises what `decode` raises."""
+def read(data: bytes, spec: ImageSpec, original_pixels: int = 0, *, max_pixels: int = 64_000_000) -> PreparedImage:
+    """Decode one image and bring it to the form its space wants. Raises what `decode` raises.
+
+    Args:
+        data: the file's bytes.
+        spec: channels, size and fit of the space.
+        original_pixels: the decoded image itself is handed back as well if it has at most so many rows x columns.
+        max_pixels: as in `decode`.
+    """
     decoded = decode(data, max_pixels=max_pixels)
-    return PreparedImage(prepare(decoded.pixels, spec), decoded.kind, decoded.rows, decoded.columns)
+    original = decoded.pixels if decoded.rows * decoded.columns <= original_pixels else None
+    return PreparedImage(prepare(decoded.pixels, spec), decoded.kind, decoded.rows, decoded.columns, original)
 
 
 def prepare(pixels: U8, spec: ImageSpec) -> U8:
@@ -136,13 +146,22 @@ def encode_png(pixels: U8) -> bytes:
     return buffer.getvalue()
 
 
+def prepared_box(rows: int, columns: int, fit: str) -> tuple[int, int, int, int]:
+    """The part of an image that `prepare` makes a square of: (left, top, right, bottom) in its pixels.
+
+    Where `fit` is "pad" it reaches beyond the image's edges.
+    """
+    if fit == "squash":
+        return 0, 0, columns, rows
+    side = min(columns, rows) if fit == "crop" else max(columns, rows)
+    left, top = (columns - side) // 2, (rows - side) // 2
+    return left, top, left + side, top + side
+
+
 def _square(image: Image.Image, fit: str) -> Image.Image:
     width, height = image.size
-    if fit == "squash" or width == height:
-        return image
-    side = min(width, height) if fit == "crop" else max(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return image.crop((left, top, left + side, top + side))  # beyond the edges crop() fills with black
+    box = prepared_box(height, width, fit)
+    return image if box == (0, 0, width, height) else image.crop(box)  # beyond the edges crop() fills with black
 
 
 def _decode_picture(data: bytes, kind: ImageKind, max_pixels: int) -> U8:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from models.errors import UndecodableImage
@@ -84,12 +85,13 @@ class Decoder:
             self._child.kill()
             self._child = None
 
-    def read(self, upload: bytes, spec: ImageSpec) -> PreparedImage:
+    def read(self, upload: bytes, spec: ImageSpec, original_pixels: int = 0) -> PreparedImage:
         """Decode one image and bring it to the form its space wants: `models.pixels.read`, behind walls.
 
         Args:
             upload: The file's bytes.
             spec: Channels, size and fit of the space.
+            original_pixels: The decoded image itself comes along if it has at most so many pixels.
 
         Raises:
             UndecodableImage: It cannot be decoded, or not within memory and time. The message quotes nothing of it.
@@ -100,17 +102,22 @@ class Decoder:
             self.start()
             assert self._child is not None
             try:
-                return self._ask(self._child, upload, spec)
+                return self._ask(self._child, upload, spec, original_pixels)
             except _KilledFromOutside:
                 # The system was short of memory, or somebody ended the child: most likely not this image's fault.
                 if is_last:
                     raise UndecodableImage("the decoder was ended twice while it read the image") from None
         raise AssertionError
 
-    def _ask(self, child: "_Child", upload: bytes, spec: ImageSpec) -> PreparedImage:
+    def _ask(self, child: "_Child", upload: bytes, spec: ImageSpec, original_pixels: int) -> PreparedImage:
         is_well = False
         try:
-            question = Question(upload_bytes=len(upload), spec=spec, max_pixels=self._max_pixels)
+            question = Question(
+                upload_bytes=len(upload),
+                spec=spec,
+                max_pixels=self._max_pixels,
+                original_pixels=min(original_pixels, self._max_pixels),
+            )
             answer = child.ask(question, upload, self._deadline_s)
             is_well = child.asked < self._images_per_child
             if isinstance(answer, Refusal):
@@ -174,7 +181,7 @@ class _Child:
             _KilledFromOutside: It was killed, and not for its deadline.
         """
         self.asked += 1
-        longest = question.spec.channels * question.spec.size_px**2
+        longest = question.spec.channels * question.spec.size_px**2 + 3 * question.original_pixels
         watchdog = threading.Timer(deadline_s, self._end_overdue)
         watchdog.daemon = True
         watchdog.start()
@@ -229,5 +236,18 @@ def _answer(head: bytes, body: bytearray, question: Question) -> PreparedImage |
         return Refusal.model_validate_json(head)
     if pixels.rows * pixels.columns > question.max_pixels:
         raise ValueError("an image larger than asked for")
-    array = np.frombuffer(body, np.uint8).reshape(spec.channels, spec.size_px, spec.size_px)
-    return PreparedImage(array, pixels.kind, pixels.rows, pixels.columns)
+    if pixels.original_channels and pixels.rows * pixels.columns > question.original_pixels:
+        raise ValueError("an original that was not asked for")
+    values, small = np.frombuffer(body, np.uint8), spec.channels * spec.size_px**2
+    array = values[:small].reshape(spec.channels, spec.size_px, spec.size_px)
+    return PreparedImage(array, pixels.kind, pixels.rows, pixels.columns, _original(values[small:], pixels))
+
+
+def _original(values: NDArray[np.uint8], pixels: Pixels) -> NDArray[np.uint8] | None:
+    """The decoded image among what the child has answered; ValueError if there is not exactly as much as announced."""
+    if pixels.original_channels == 0:
+        if values.size:
+            raise ValueError("more than announced")
+        return None
+    shape = (pixels.rows, pixels.columns, pixels.original_channels)
+    return values.reshape(shape[:2] if pixels.original_channels == 1 else shape)

@@ -9,6 +9,7 @@ import mmap
 import os
 import sys
 from io import BytesIO
+from typing import Literal
 
 from workers import sandbox
 from workers.lifeline import die_with_parent
@@ -77,7 +78,8 @@ def _answer(uploads: mmap.mmap, answers: int, max_pixels: int) -> bool:
     question = Question.model_validate_json(head)
     try:
         upload = uploads[: question.upload_bytes]
-        image = read(upload, question.spec, max_pixels=min(question.max_pixels, max_pixels))
+        most = min(question.max_pixels, max_pixels)
+        image = read(upload, question.spec, min(question.original_pixels, most), max_pixels=most)
     except UndecodableImage as error:
         send(answers, Refusal(detail=str(error)))
         return True
@@ -85,7 +87,9 @@ def _answer(uploads: mmap.mmap, answers: int, max_pixels: int) -> bool:
         detail = "decoding the image takes more memory than one image may take"
         send(answers, Refusal(detail=detail, is_exhausted=True))
         return False
-    send(answers, Pixels(kind=image.kind, rows=image.rows, columns=image.columns), image.pixels.tobytes())
+    channels: Literal[0, 1, 3] = 0 if image.original is None else 1 if image.original.ndim == 2 else 3
+    about = Pixels(kind=image.kind, rows=image.rows, columns=image.columns, original_channels=channels)
+    send(answers, about, image.pixels.tobytes() + (b"" if image.original is None else image.original.tobytes()))
     return True
 
 

@@ -26,10 +26,15 @@ class Question(BaseModel):
     upload_bytes: int
     spec: ImageSpec
     max_pixels: int
+    original_pixels: int = 0
+    """The decoded image itself is wanted as well if it has at most so many pixels."""
 
 
 class Pixels(BaseModel):
-    """What the image was; the body is its pixels as they are wanted, uint8 [C, S, S]."""
+    """What the image was; the body is its pixels as they are wanted, uint8 [C, S, S].
+
+    After them come those of the decoded image, if they were asked for: uint8 [rows, columns], or with 3 channels.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,6 +42,8 @@ class Pixels(BaseModel):
     kind: ImageKind
     rows: int = Field(ge=1)
     columns: int = Field(ge=1)
+    original_channels: Literal[0, 1, 3] = 0
+    """Of the decoded image; 0: it is not there."""
 
 
 class Refusal(BaseModel):

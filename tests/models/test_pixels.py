@@ -29,7 +29,7 @@ from pydicom.uid import (
 from models.errors import UndecodableImage
 from models.kinds import sniff
 from models.manifest import ImageSpec, Preprocessing
-from models.pixels import decode, encode_png, prepare, to_float, to_uint8
+from models.pixels import decode, encode_png, prepare, prepared_box, to_float, to_uint8
 
 GREY = np.random.default_rng(0).integers(0, 256, (12, 10), dtype=np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (12, 10, 3), dtype=np.uint8)
@@ -416,6 +416,15 @@ def test_squashing_keeps_both_ends() -> None:
     squashed = prepare(wide, _spec(fit="squash"))[0]
     assert squashed[:, 0].max() < 10
     assert squashed[:, -1].min() > 245
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+@pytest.mark.parametrize(("rows", "columns"), [(12, 12), (13, 20), (20, 13)])
+def test_the_prepared_box_is_what_was_made_square(rows: int, columns: int, fit: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (rows, columns), np.uint8)
+    box = prepared_box(rows, columns, fit)
+    square = Image.fromarray(pixels).crop(box).resize((8, 8), Image.Resampling.LANCZOS)
+    assert (prepare(pixels, _spec(fit=fit))[0] == np.asarray(square)).all()
 
 
 def test_colour_becomes_grey_by_its_brightness() -> None:

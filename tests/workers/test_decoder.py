@@ -55,6 +55,22 @@ def test_the_child_reads_what_we_would_have_read(decoder: Decoder, kind: str) ->
     assert (image.kind, image.rows, image.columns) == (expected.kind, 40, 30)
 
 
+@pytest.mark.parametrize("shape", [(40, 30), (40, 30, 3)], ids=["grey", "colour"])
+def test_the_decoded_image_comes_along_where_it_is_asked_for(decoder: Decoder, shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    image = decoder.read(encode_png(pixels), SPEC, 1200)
+    assert image.original is not None
+    assert (image.original == pixels).all()
+    assert (image.pixels == read(encode_png(pixels), SPEC).pixels).all()
+
+
+@pytest.mark.parametrize("original_pixels", [0, 1199])
+def test_the_decoded_image_stays_away_where_it_is_not_wanted_or_too_large(
+    decoder: Decoder, original_pixels: int
+) -> None:
+    assert decoder.read(IMAGE, SPEC, original_pixels).original is None
+
+
 def test_the_child_is_kept_for_the_next_image(decoder: Decoder) -> None:
     decoder.read(IMAGE, SPEC)
     child = child_of(decoder)

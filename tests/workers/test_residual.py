@@ -1,0 +1,55 @@
+"""Residual frames are the input with the walk's change laid over it, and nothing else."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from workers.residual import TOUCHED, UNTOUCHED, Residual, soft_mask
+
+START = 1
+PIXELS = np.random.default_rng(0).integers(40, 200, (1, 16, 16), np.uint8)
+
+
+def walked(change: float) -> np.ndarray:
+    """Three steps of a walk that brightens the upper quarter by `change`, as a share of the range; the middle one is
+    the start. float32 [3, 1, 16, 16].
+    """
+    drawn = np.zeros((3, 1, 16, 16), np.float32)
+    drawn[0, :, :4], drawn[2, :, :4] = -2 * change, 2 * change
+    return drawn
+
+
+def test_the_mask_is_one_where_the_walk_changes_much_and_nothing_where_it_does_not() -> None:
+    mask = soft_mask(walked(0.2), START)
+    assert (mask[:3] == 1).all()
+    assert (mask[8:] == 0).all()
+    assert ((mask >= 0) & (mask <= 1)).all()
+    assert (np.diff(mask, axis=0) <= 0).all(), "it falls off softly"
+
+
+def test_small_changes_of_the_generator_count_for_nothing() -> None:
+    assert (soft_mask(walked(UNTOUCHED), START) == 0).all()
+    assert soft_mask(walked(TOUCHED), START).max() > 0.9
+
+
+def test_the_start_is_the_input() -> None:
+    drawn = walked(0.2)
+    assert (Residual.along(PIXELS, drawn, START)(drawn[[START]])[0] == PIXELS).all()
+
+
+def test_the_change_is_added_in_full_where_the_walk_changes_much() -> None:
+    drawn = walked(0.2)
+    frame = Residual.along(PIXELS, drawn, START)(drawn[[2]])[0].astype(int)
+    assert (frame[:, :3] - PIXELS[:, :3] == 51).all()
+    assert (frame[:, 8:] == PIXELS[:, 8:]).all()
+
+
+@given(arrays(np.float32, (3, 3, 8, 8), elements=st.floats(-1, 1, width=32)))
+def test_any_walk_gives_pixels_and_keeps_what_the_mask_leaves(drawn: np.ndarray) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8), np.uint8)
+    residual = Residual.along(pixels, drawn, START)
+    frames = residual(drawn)
+    assert frames.dtype == np.uint8
+    assert (frames[:, :, residual.mask == 0] == pixels[:, residual.mask == 0]).all()
+    assert (frames[START] == pixels).all()
