@@ -2,8 +2,12 @@
 
 from typing import Any
 
+from workers.jobs import JobRequest
+
 _ID = "0b9f7c1e-5d0a-4b6e-9a53-2f1c7d8e4a60"
 _PATH = f"/jobs/{_ID}"
+
+_REQUEST = JobRequest(classifier_id="knee-oa", classifier_version=1, frames=5).model_dump(mode="json")
 
 
 def _frame(index: int, lambda_: float, asked: float | None, probability: float, surrogate: float) -> dict[str, Any]:
@@ -14,6 +18,7 @@ def _frame(index: int, lambda_: float, asked: float | None, probability: float, 
         "probability": probability,
         "surrogate_probability": surrogate,
         "reached": True,
+        "pixels_sha256": f"{index}d" * 32,
         "url": f"{_PATH}/frames/{index}.png",
     }
 
@@ -74,6 +79,7 @@ REPORT: dict[str, Any] = {
         "direction": {"name": "main", "sha256": "e1" * 32},
         "runtime": "onnxruntime 1.23.0 / CPUExecutionProvider",
         "software": "contrafact 0.1.0",
+        "request": _REQUEST,
     },
     "timing_ms": {
         "queued": 3,

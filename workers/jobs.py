@@ -99,6 +99,9 @@ class FrameReport(Value):
     probability: Probability
     surrogate_probability: Probability
     reached: bool
+    pixels_sha256: str | None = Field(
+        default=None, description="SHA-256 of the frame's pixels, one byte for each value, row by row, channels last."
+    )
 
 
 class FlipReport(Value):
@@ -224,6 +227,7 @@ class Provenance(Value):
     direction: DirectionProvenance
     runtime: str
     software: str
+    request: JobRequest | None = Field(default=None, description="What was asked, fully resolved.")
 
 
 class TimingMs(Value):

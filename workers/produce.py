@@ -13,13 +13,16 @@ from workers.explain import Explanation, explain
 from workers.jobs import JobRequest
 from workers.networks import Networks
 from workers.strip import render_strip
+from workers.verdict import Quality, judge
 
 
 @dataclass(frozen=True, eq=False)
 class Produced:
     """All that a job delivers, and all that its report tells of the making."""
 
+    request: JobRequest
     explanation: Explanation
+    quality: Quality
     parts: Mapping[str, bytes]
     """the files of the result by name, such as "strip.png" """
     timing_ms: Mapping[str, float] = field(default_factory=dict)
@@ -75,9 +78,11 @@ def produce(
         should_abort=should_abort,
         progress=progress,
     )
-    progress("render", 85)
     watch = Stopwatch(clock)
+    quality = judge(networks, explanation, image.pixels)
+    watch.lap("verdict")
+    progress("render", 85)
     parts = {f"frames/{frame.index}.png": encode_png(frame.pixels) for frame in explanation.frames}
     parts["strip.png"] = render_strip(explanation, image.pixels, networks.classifier.manifest)
     watch.lap("render")
-    return Produced(explanation, parts, {**explanation.timing_ms, **watch.timing_ms})
+    return Produced(request, explanation, quality, parts, {**explanation.timing_ms, **watch.timing_ms})

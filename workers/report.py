@@ -4,11 +4,17 @@ import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.pixels import PreparedImage
 from workers import jobs
 from workers.explain import Flip, Frame
 from workers.networks import Networks
 from workers.produce import Produced
+from workers.verdict import Quality
+
+U8 = NDArray[np.uint8]
 
 
 def make_report(
@@ -42,7 +48,8 @@ def make_report(
         start=jobs.StartReport(frame=start.index, probability=start.probability, lambda_=start.lambda_),
         frames=tuple(_frame(frame) for frame in explanation.frames),
         flip=_flip(explanation.flip),
-        provenance=_provenance(networks, explanation.direction),
+        quality=_quality(made.quality),
+        provenance=_provenance(networks, made.request),
         timing_ms=jobs.TimingMs(**{name: round(ms, 2) for name, ms in timing_ms.items()}),
     )
 
@@ -55,7 +62,18 @@ def _frame(frame: Frame) -> jobs.FrameReport:
         probability=frame.probability,
         surrogate_probability=frame.surrogate_probability,
         reached=frame.reached,
+        pixels_sha256=pixels_sha256(frame.pixels),
     )
+
+
+def pixels_sha256(pixels: U8) -> str:
+    """Digest of pixels, uint8 [C, H, W]: of their bytes row by row, channels last, as a decoded PNG holds them."""
+    return hashlib.sha256(np.ascontiguousarray(pixels.transpose(1, 2, 0)).tobytes()).hexdigest()
+
+
+def software() -> str:
+    """This software and its version, as a report names them."""
+    return f"contrafact {version('contrafact')}"
 
 
 def _flip(flip: Flip) -> jobs.FlipReport:
@@ -65,6 +83,23 @@ def _flip(flip: Flip) -> jobs.FlipReport:
         probability=flip.probability,
         frame=flip.frame,
         changed_pixels=flip.changed_pixels,
+    )
+
+
+def _quality(quality: Quality) -> jobs.QualityReport:
+    found = quality.figures
+    return jobs.QualityReport(
+        verdict=quality.verdict,
+        reasons=tuple(jobs.ReasonReport(code=reason.code, sentence=reason.sentence) for reason in quality.reasons),
+        typicality=found.typicality,
+        strangeness=found.strangeness,
+        reconstruction_percentile=found.reconstruction_percentile,
+        gap=found.gap,
+        monotonicity=found.monotonicity,
+        reached=found.reached,
+        surrogate_error=found.surrogate_error,
+        second_opinion=found.second_opinion,
+        survival=found.survival,
     )
 
 
@@ -80,12 +115,14 @@ def _classifier(networks: Networks) -> jobs.ClassifierProvenance:
     )
 
 
-def _provenance(networks: Networks, direction: str) -> jobs.Provenance:
+def _provenance(networks: Networks, request: jobs.JobRequest) -> jobs.Provenance:
     space, classifier = networks.space, networks.classifier
+    direction = classifier.manifest.files["direction.npz"]
     return jobs.Provenance(
         space=jobs.SpaceProvenance(id=space.manifest.id, version=space.manifest.version, sha256=space.sha256),
         classifier=_classifier(networks),
-        direction=jobs.DirectionProvenance(name=direction, sha256=classifier.manifest.files["direction.npz"].sha256),
+        direction=jobs.DirectionProvenance(name=request.direction, sha256=direction.sha256),
         runtime=networks.runtime,
-        software=f"contrafact {version('contrafact')}",
+        software=software(),
+        request=request,
     )
