@@ -19,6 +19,7 @@ from models.pixels import PreparedImage
 from workers.broker import BROKER_ERRORS
 from workers.errors import BrokerFull, DeadlineExceeded, Internal, job_error
 from workers.explain import Aborted
+from workers.full_resolution import wanted_original
 from workers.jobs import JobRecord, Progress, Stage
 from workers.jobstore import JobStore, utc_now
 from workers.lease import Heartbeat, Lease
@@ -41,6 +42,7 @@ class Bench:
         served: The networks.
         settings: The limits.
         read: Turns an upload into the image that a space wants, or raises UndecodableImage (`decoder.Decoder.read`).
+            The number says up to how many pixels the decoded image itself is wanted as well.
         worker: Under which name leases are held.
 
     `traces` goes nowhere until the process that works sets it: what sends spans survives no fork.
@@ -51,7 +53,7 @@ class Bench:
         store: JobStore,
         served: ServedNetworks,
         settings: Settings,
-        read: Callable[[bytes, ImageSpec], PreparedImage],
+        read: Callable[[bytes, ImageSpec, int], PreparedImage],
         worker: str = "worker",
     ) -> None:
         self.store, self.served, self.settings, self.read, self.worker = store, served, settings, read, worker
@@ -134,7 +136,7 @@ def _explain_by_stages(record: JobRecord, bench: Bench, spans: StageSpans) -> No
         raise Aborted if watch.is_replaced() else Internal
     request = record.request
     networks = bench.served.open(request.classifier_id, request.classifier_version)
-    image = bench.read(upload, networks.image)
+    image = bench.read(upload, networks.image, wanted_original(request))
     decode_ms = _ms_since(begun)
 
     made = produce(networks, image, request, should_abort=watch.is_replaced, progress=watch.progress)

@@ -9,13 +9,18 @@ about the frames, which have the size that it reads.
 C: channels of the space, S: its side; H, W: rows and columns of the image that was sent.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from models.manifest import ImageSpec
-from models.pixels import prepared_box
+from models.pixels import PreparedImage, encode_png, prepared_box
+from workers.calls import Aborted
 from workers.errors import WorkerError
+from workers.explain import Explanation, ImpossibleRequest
+from workers.jobs import JobRequest
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -31,9 +36,54 @@ class TooLargeForFullResolution(WorkerError):
     title = "The strip is too large at full resolution"
 
 
-def most_original_pixels(frames: int) -> int:
-    """How many pixels an image may have that is delivered in so many frames."""
-    return MOST_PIXELS // frames
+def wanted_original(request: JobRequest) -> int:
+    """Up to how many pixels an image may have, and its decoded self is needed, for a request; 0: it is not needed."""
+    if not request.full_resolution:
+        return 0
+    return MOST_PIXELS // (request.frames if request.targets is None else len(request.targets) + 1)
+
+
+def original_for(request: JobRequest, image: PreparedImage) -> U8 | None:
+    """The image as it was sent, [H, W] or [H, W, 3], where a request wants its own resolution.
+
+    Raises:
+        ImpossibleRequest: the frames are not made by changing the image.
+        TooLargeForFullResolution: so many frames of this image are more than one job delivers.
+    """
+    if not request.full_resolution:
+        return None
+    if request.mode != "residual":
+        raise ImpossibleRequest(f"full resolution needs the mode residual, not {request.mode}")
+    if image.original is None:
+        most = wanted_original(request)
+        raise TooLargeForFullResolution(
+            f"the image has {image.rows} x {image.columns} pixels; in so many frames, {most} pixels each are the most"
+        )
+    return image.original
+
+
+def full_parts(
+    explanation: Explanation, pixels: U8, original: U8, spec: ImageSpec, should_abort: Callable[[], bool]
+) -> dict[str, bytes]:
+    """Every frame at the resolution of the image that was sent, as a PNG by the name of its part.
+
+    Args:
+        explanation: in residual mode.
+        pixels: the input, uint8 [C, S, S].
+        original: the image it was prepared from.
+        spec: how it was prepared.
+        should_abort: asked before each frame.
+
+    Raises:
+        Aborted: `should_abort` said so.
+    """
+    parts = {}
+    for frame in explanation.frames:
+        if should_abort():
+            raise Aborted
+        full = at_full_resolution(original, pixels, frame.pixels, spec)
+        parts[f"full/{frame.index}.png"] = encode_png(full, effort=1)
+    return parts
 
 
 def at_full_resolution(original: U8, pixels: U8, frame: U8, spec: ImageSpec) -> U8:

@@ -13,7 +13,7 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
 Priority = Literal["interactive", "batch"]
 Stage = Literal["queued", "decode", "encode", "traverse", "predict", "render", "deliver"]
-Mode = Literal["generated"]
+Mode = Literal["generated", "residual"]
 Heatmap = Literal["none", "strip", "gradcam", "occlusion", "both"]
 
 
@@ -33,10 +33,12 @@ class JobRequest(Value):
         frames: How many frames; odd, 3 to 33. Their asked probabilities are spread evenly over `span`.
         targets: Probabilities to show instead of evenly spread ones, rising.
         span: Probabilities (low, high) at the strip's ends.
+        mode: How frames are made: drawn by the generator, or the input with the generator's change added.
         direction: One of the classifier's named directions.
         heatmap: Which evidence maps: one of them, none, or "both": the strip's, and GradCAM where f can be looked into,
             else occlusion.
         scores: Whether the maps are scored against each other, which takes many calls of f.
+        full_resolution: Whether every frame's change is also added to the image at its own resolution; residual only.
     """
 
     classifier_id: str
@@ -48,6 +50,7 @@ class JobRequest(Value):
     direction: str = "main"
     heatmap: Heatmap = "both"
     scores: bool = False
+    full_resolution: bool = False
 
 
 # --- What is answered ----------------------------------------------------------------------------------------------
@@ -105,9 +108,11 @@ class FrameReport(Value):
 
 
 class FlipReport(Value):
-    """The frame at the smallest |λ| on which f decides otherwise than on the input; all null if none was reached.
+    """Where the decision changes: the step of the walk at the smallest |λ| on which f decides otherwise than on the
+    input, looked for until its probability is within 0.02 of the threshold; all null if there is none.
 
-    `changed_pixels` is the share of pixels that differ from the start by more than a tenth of the range.
+    `frame` is the frame that it is; null where it stands between frames or beyond them, and then it has a picture of
+    its own. `changed_pixels` is the share of pixels that differ from the start by more than a tenth of the range.
     """
 
     reached: bool
@@ -266,6 +271,11 @@ class Report(Value):
     )
     heatmaps: HeatmapsReport = HeatmapsReport()
     scores: ScoresReport | None = Field(default=None, description="How good the maps are, where that was asked for.")
+    full_resolution: bool = Field(
+        default=False,
+        description="Whether every frame's change was also added to the image at its own resolution. Every probability "
+        "is f's on the frames, which have the size that f reads, never on those pictures.",
+    )
     provenance: Provenance
     timing_ms: TimingMs
 

@@ -1,7 +1,7 @@
 """What one request makes of one image: the explanation, everything delivered with it, and how long each stage took.
 
-explain -> strip, frames. Pure but for the clock: the networks, whoever wants to stop and whoever listens come in as
-arguments, so that an attempt and a replay make the same.
+explain -> verdict -> frames, strip, full resolution. Pure but for the clock: the networks, whoever wants to stop and
+whoever listens come in as arguments, so that an attempt and a replay make the same.
 """
 
 import time
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from models.pixels import PreparedImage, encode_png
 from workers.explain import Explanation, explain
+from workers.full_resolution import full_parts, original_for
 from workers.jobs import JobRequest
 from workers.networks import Networks
 from workers.strip import render_strip
@@ -64,8 +65,10 @@ def produce(
 
     Raises:
         ImpossibleRequest: the request does not fit the classifier or the image.
+        TooLargeForFullResolution: so many frames of this image are not delivered at its own resolution.
         Aborted: `should_abort` said so.
     """
+    original = original_for(request, image)
     explanation = explain(
         networks,
         image.pixels,
@@ -83,6 +86,10 @@ def produce(
     watch.lap("verdict")
     progress("render", 85)
     parts = {f"frames/{frame.index}.png": encode_png(frame.pixels) for frame in explanation.frames}
+    if explanation.flip.frame is None and explanation.flip.pixels is not None:
+        parts["flip.png"] = encode_png(explanation.flip.pixels)
+    if original is not None:
+        parts |= full_parts(explanation, image.pixels, original, networks.image, should_abort)
     parts["strip.png"] = render_strip(explanation, image.pixels, networks.classifier.manifest)
     watch.lap("render")
     return Produced(request, explanation, quality, parts, {**explanation.timing_ms, **watch.timing_ms})

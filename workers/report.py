@@ -32,7 +32,7 @@ def make_report(
     explanation = made.explanation
     start = explanation.frames[explanation.start_index]
     return jobs.Report(
-        mode="generated",
+        mode=made.request.mode,
         target_class=explanation.target,
         answer=explanation.answer,
         threshold=explanation.threshold,
@@ -49,6 +49,7 @@ def make_report(
         frames=tuple(_frame(frame) for frame in explanation.frames),
         flip=_flip(explanation.flip),
         quality=_quality(made.quality),
+        full_resolution=made.request.full_resolution,
         provenance=_provenance(networks, made.request),
         timing_ms=jobs.TimingMs(**{name: round(ms, 2) for name, ms in timing_ms.items()}),
     )

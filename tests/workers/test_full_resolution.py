@@ -1,11 +1,27 @@
 """A frame's change is laid over the image that was sent, at the place it came from, and over nothing else."""
 
+from io import BytesIO
+from typing import Any
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from models.manifest import ImageSpec, Preprocessing
-from models.pixels import prepare
-from workers.full_resolution import MOST_PIXELS, at_full_resolution, most_original_pixels
+from models.pixels import PreparedImage, encode_png, prepare, read
+from tests.toys import IMAGE, ToyModel, first_for
+from tests.toys import image as toy_image
+from workers.calls import Aborted
+from workers.explain import ImpossibleRequest, explain
+from workers.full_resolution import (
+    MOST_PIXELS,
+    TooLargeForFullResolution,
+    at_full_resolution,
+    full_parts,
+    original_for,
+    wanted_original,
+)
+from workers.jobs import JobRequest
 
 SIZE = 16
 
@@ -94,6 +110,64 @@ def test_a_change_in_colour_makes_a_grey_image_coloured() -> None:
     assert (full[30:50, 30:50, 0] > original[30:50, 30:50]).all()
 
 
-def test_a_strip_has_a_most_number_of_pixels() -> None:
-    assert most_original_pixels(9) * 9 <= MOST_PIXELS
-    assert most_original_pixels(9) > 5_000_000
+# --- What a job delivers -----------------------------------------------------------------------------------------
+
+
+def request(**asked: Any) -> JobRequest:
+    """A request for the change at full resolution."""
+    fields = {"classifier_id": "toy", "classifier_version": 1, "mode": "residual", "full_resolution": True}
+    return JobRequest.model_validate({**fields, **asked})
+
+
+def read_image(asked: JobRequest, original: np.ndarray) -> PreparedImage:
+    """An image as the decoder hands it out for a request."""
+    return read(encode_png(original), IMAGE, wanted_original(asked))
+
+
+def test_all_frames_of_a_strip_together_have_a_most_number_of_pixels() -> None:
+    assert 9 * wanted_original(request(frames=9)) <= MOST_PIXELS
+    assert wanted_original(request(frames=9)) > 5_000_000
+    assert wanted_original(request(targets=(0.1, 0.9))) == wanted_original(request(frames=3))
+    assert wanted_original(request(full_resolution=False)) == 0
+
+
+def test_an_image_too_large_for_so_many_frames_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.full_resolution.MOST_PIXELS", 9 * 1000)
+    few, many = request(frames=3), request(frames=9)
+    original = smooth(40, 50)
+    assert original_for(few, read_image(few, original)) is not None
+    with pytest.raises(TooLargeForFullResolution, match="40 x 50 pixels; in so many frames, 1000 pixels each"):
+        original_for(many, read_image(many, original))
+
+
+def test_frames_that_the_generator_draws_have_no_full_resolution() -> None:
+    asked = request(mode="generated")
+    with pytest.raises(ImpossibleRequest, match="needs the mode residual"):
+        original_for(asked, read_image(asked, smooth(40, 50)))
+
+
+def test_an_ordinary_request_needs_no_original() -> None:
+    asked = request(full_resolution=False)
+    image = read_image(asked, smooth(40, 50))
+    assert image.original is None
+    assert original_for(asked, image) is None
+
+
+def test_every_frame_is_delivered_and_the_start_is_the_image_that_was_sent() -> None:
+    original = np.repeat(np.repeat(toy_image(first_for(0.2), 1.0)[0], 3, axis=0), 3, axis=1)
+    pixels = prepare(original, IMAGE)
+    explanation = explain(ToyModel(), pixels, mode="residual", frames=5)
+    parts = full_parts(explanation, pixels, original, IMAGE, lambda: False)
+    pictures = [np.asarray(Image.open(BytesIO(parts[f"full/{n}.png"]))) for n in range(5)]
+    assert (pictures[explanation.start_index] == original).all()
+    assert all((picture[20:] == original[20:]).all() for picture in pictures), "only the first band changes"
+    brightness = [float(picture[:6].mean()) for picture in pictures]
+    assert brightness == sorted(brightness)
+
+
+def test_nothing_more_is_drawn_for_a_job_that_was_stopped() -> None:
+    original = smooth(40, 50)
+    pixels = prepare(original, IMAGE)
+    explanation = explain(ToyModel(), pixels, mode="residual", frames=3)
+    with pytest.raises(Aborted):
+        full_parts(explanation, pixels, original, IMAGE, lambda: True)

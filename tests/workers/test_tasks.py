@@ -201,7 +201,7 @@ def test_a_replaced_attempt_stops_and_leaves_the_record_alone(
     def replace_then_read(upload: bytes, spec: ImageSpec) -> PreparedImage:
         store.lose("job", "worker")
         store.start("job", "another worker")
-        return read(upload, spec)
+        return read(upload, spec, original_pixels)
 
     store.create(a_job(), UPLOAD)
     attempt("job", Bench(store, served, settings, replace_then_read))
@@ -215,7 +215,7 @@ def test_a_deleted_job_is_dropped_while_it_runs(
 ) -> None:
     def delete_then_read(upload: bytes, spec: ImageSpec) -> PreparedImage:
         store.delete("job")
-        return read(upload, spec)
+        return read(upload, spec, original_pixels)
 
     store.create(a_job(), UPLOAD)
     attempt("job", Bench(store, served, settings, delete_then_read))
