@@ -26,6 +26,7 @@ from workers.sheet import (
     Sheet,
     drawn_side,
 )
+from workers.wording import Wording, plain_percent
 
 U8 = NDArray[np.uint8]
 Captions = tuple[tuple[str, Colour], ...]
@@ -48,11 +49,12 @@ def render_strip(explanation: Explanation, pixels: U8, classifier: ClassifierMan
     """
     sheet = Sheet(side=drawn_side(pixels.shape[-1]), frames=len(explanation.frames))
     pen = Pen(sheet)
-    _draw_head(pen, explanation, classifier)
-    _draw_input(pen, explanation, pixels)
+    words = Wording.of(classifier.aim(explanation.direction))
+    _draw_head(pen, explanation, classifier, words)
+    _draw_input(pen, explanation, pixels, words)
     for frame in explanation.frames:
-        _draw_frame(pen, explanation, frame)
-    _draw_foot(pen, explanation)
+        _draw_frame(pen, explanation, frame, words)
+    _draw_foot(pen, words)
     buffer = BytesIO()
     pen.canvas.save(buffer, "PNG", compress_level=3)  # half the time of the default, a tenth more bytes
     return buffer.getvalue()
@@ -61,7 +63,7 @@ def render_strip(explanation: Explanation, pixels: U8, classifier: ClassifierMan
 # --- What is drawn -------------------------------------------------------------------------------------------------
 
 
-def _draw_head(pen: Pen, explanation: Explanation, classifier: ClassifierManifest) -> None:
+def _draw_head(pen: Pen, explanation: Explanation, classifier: ClassifierManifest, words: Wording) -> None:
     px, left, right = pen.sheet.px, pen.sheet.px(MARGIN), pen.sheet.width - pen.sheet.px(MARGIN)
     name = f"{classifier.id} · version {classifier.version}"
     y = px(MARGIN + 30)
@@ -70,22 +72,22 @@ def _draw_head(pen: Pen, explanation: Explanation, classifier: ClassifierManifes
     size = next((size for size in TITLE_SIZES if pen.length(explanation.target, size, bold=True) <= widest), 0)
     pen.write((left, y), explanation.target, size or TITLE_SIZES[-1], YES, bold=True, widest=widest)
     y += px(40)
-    for sentence in _wrap(pen, _story(explanation), right - left):
+    for sentence in _wrap(pen, _story(explanation, words), right - left):
         pen.write((left, y), sentence, SENTENCE_SIZE, NO)
         y += px(28)
 
 
-def _draw_input(pen: Pen, explanation: Explanation, pixels: U8) -> None:
+def _draw_input(pen: Pen, explanation: Explanation, pixels: U8, words: Wording) -> None:
     corner, px, p = pen.sheet.input_corner, pen.sheet.px, explanation.input_probability
     pen.picture(corner, pixels)
     pen.write((corner[0], corner[1] - px(15)), "INPUT", MARK_SIZE, YES, bold=True)
-    captions = (("as classified", QUIET), (f"decision: {_decision(p, explanation.threshold)}", QUIET))
-    _draw_figures(pen, corner, p, explanation.threshold, captions)
+    captions = (("as classified", QUIET), (f"decision: {words.decision(p)}", QUIET))
+    _draw_figures(pen, corner, p, words, captions)
     x = corner[0] + pen.sheet.side + px(INPUT_GAP) // 2
     pen.line(x, corner[1], pen.sheet.corner(pen.sheet.frames - 1)[1] + pen.sheet.side + px(FIGURES - 12))
 
 
-def _draw_frame(pen: Pen, explanation: Explanation, frame: Frame) -> None:
+def _draw_frame(pen: Pen, explanation: Explanation, frame: Frame, words: Wording) -> None:
     corner, px = pen.sheet.corner(frame.index), pen.sheet.px
     pen.picture(corner, frame.pixels)
     x, y = corner[0], corner[1] - px(15)
@@ -96,27 +98,27 @@ def _draw_frame(pen: Pen, explanation: Explanation, frame: Frame) -> None:
         if frame.index != explanation.flip.frame:
             pen.outline(corner, px(2), QUIET)
         pen.write((x, y), "START", MARK_SIZE, YES, bold=True)
-    _draw_figures(pen, corner, frame.probability, explanation.threshold, _captions(frame))
+    _draw_figures(pen, corner, frame.probability, words, _captions(frame, words))
 
 
-def _draw_figures(pen: Pen, corner: tuple[int, int], probability: float, threshold: float, captions: Captions) -> None:
-    """The probability in words and as a bar with the threshold's tick, and two small lines, under an image."""
+def _draw_figures(pen: Pen, corner: tuple[int, int], number: float, words: Wording, captions: Captions) -> None:
+    """The number in words and as a bar with the threshold's tick, and two small lines, under an image."""
     px, side = pen.sheet.px, pen.sheet.side
     x, y = corner[0], corner[1] + side + px(46)
-    decided = probability >= threshold
-    digits = pen.write((x, y), _percent(probability, threshold), FIGURE_SIZE, YES if decided else NO, bold=True)
-    pen.write((x + digits + px(5), y), "%", PERCENT_SIZE, QUIET)
+    decided = number >= words.threshold
+    digits = pen.write((x, y), words.digits(number), FIGURE_SIZE, YES if decided else NO, bold=True)
+    pen.write((x + digits + px(5), y), words.unit, PERCENT_SIZE, QUIET)
     y += px(16)
-    pen.bar((x, y), probability, threshold, YES if decided else NO_BAR)
+    pen.bar((x, y), number, words.threshold, YES if decided else NO_BAR)
     for line, (caption, colour) in enumerate(captions):
         pen.write((x, y + px(36 + 24 * line)), caption, SMALL_SIZE, colour, widest=side)
 
 
-def _draw_foot(pen: Pen, explanation: Explanation) -> None:
+def _draw_foot(pen: Pen, words: Wording) -> None:
     px, left, right = pen.sheet.px, pen.sheet.px(MARGIN), pen.sheet.width - pen.sheet.px(MARGIN)
     y = pen.sheet.height - px(MARGIN) + px(8)
     taken = pen.write((left, y), MOTTO, SMALL_SIZE, NO)
-    legend = f"tick: threshold {_plain_percent(explanation.threshold)} · λ: logits of the surrogate"
+    legend = f"tick: threshold {words.plainly(words.threshold)} · λ: logits of the surrogate"
     if taken + pen.length(legend, SMALL_SIZE) + px(INPUT_GAP) < right - left:
         pen.write((right, y), legend, SMALL_SIZE, QUIET, anchor="rs")
 
@@ -124,47 +126,25 @@ def _draw_foot(pen: Pen, explanation: Explanation) -> None:
 # --- In words ------------------------------------------------------------------------------------------------------
 
 
-def _story(explanation: Explanation) -> str:
+def _story(explanation: Explanation, words: Wording) -> str:
     """The result as one or two sentences."""
-    flip, threshold = explanation.flip, explanation.threshold
-    sent = _percent(explanation.input_probability, threshold)
-    story = f"The classifier gives the input {sent} % ({_decision(explanation.input_probability, threshold)})."
+    flip, sent = explanation.flip, explanation.input_probability
+    story = f"The classifier gives the input {words.exactly(sent)} ({words.decision(sent)})."
     if flip.probability is None or flip.lambda_ is None:
         return f"{story} No frame of this strip changes its decision."
     if flip.frame == explanation.start_index:
-        return f"{story} It already decides otherwise on the reconstruction: {_percent(flip.probability, threshold)} %."
-    place = f"{_percent(flip.probability, threshold)} % ({_lambda(flip.lambda_)})"
-    changed = _plain_percent(flip.changed_pixels or 0)
+        return f"{story} It already decides otherwise on the reconstruction: {words.exactly(flip.probability)}."
+    place = f"{words.exactly(flip.probability)} ({_lambda(flip.lambda_)})"
+    changed = plain_percent(flip.changed_pixels or 0)
     return f"{story} It changes its mind at {place}, where {changed} of the pixels differ clearly from the start."
 
 
-def _captions(frame: Frame) -> Captions:
+def _captions(frame: Frame, words: Wording) -> Captions:
     place = (_lambda(frame.lambda_), QUIET)
     if frame.asked is None:
         return place, ("reconstruction", QUIET)
-    asked = _plain_percent(frame.asked)
+    asked = words.plainly(frame.asked)
     return place, (f"asked {asked}", QUIET) if frame.reached else (f"{asked} not reached", YES)
-
-
-def _decision(probability: float, threshold: float) -> str:
-    return "yes" if probability >= threshold else "no"
-
-
-def _percent(probability: float, threshold: float) -> str:
-    """Whole per cent, never rounded across the threshold, and never to a certainty that f does not claim."""
-    percent, bound = 100 * probability, 100 * threshold
-    if round(percent) == 0 and probability > 0:
-        return "<1"
-    if round(percent) == 100 and probability < 1:
-        return ">99"
-    if (round(percent) >= bound) == (percent >= bound):
-        return f"{percent:.0f}"
-    return f"{np.floor(percent * 10) / 10:.1f}" if percent < bound else f"{np.ceil(percent * 10) / 10:.1f}"
-
-
-def _plain_percent(share: float) -> str:
-    """Whole per cent, finer only near 0 and 1."""
-    return f"{100 * share:.0f} %" if 0.01 <= share <= 0.99 else f"{100 * share:.3g} %"
 
 
 def _lambda(step: float) -> str:

@@ -11,7 +11,8 @@ from tests.toys import classifier_manifest
 from tests.workers.examples import an_explanation
 from workers.explain import Explanation
 from workers.sheet import ACCENT, MOST_PER_ROW, Pen, Sheet, font
-from workers.strip import MOTTO, _percent, _plain_percent, _story, render_strip
+from workers.strip import MOTTO, _story, render_strip
+from workers.wording import Wording
 
 CLASSIFIER = classifier_manifest()
 RISING = [0.05, 0.16, 0.29, 0.4, 0.53, 0.7, 0.95]
@@ -116,44 +117,25 @@ def test_any_class_name_and_number_of_frames_can_be_drawn(frames: int, target: s
     assert np.ptp(picture[:, -margin:], axis=(0, 1)).max() == 0
 
 
-@pytest.mark.parametrize(
-    ("probability", "words"),
-    [
-        (0.0, "0"),
-        (0.004, "<1"),
-        (0.053, "5"),
-        (0.4997, "49.9"),
-        (0.496, "49.6"),
-        (0.5, "50"),
-        (0.504, "50"),
-        (0.996, ">99"),
-        (1.0, "100"),
-    ],
-)
-def test_no_probability_is_rounded_across_the_threshold_or_to_certainty(probability: float, words: str) -> None:
-    assert _percent(probability, 0.5) == words
-
-
-def test_a_threshold_between_whole_per_cents_is_not_crossed_either() -> None:
-    assert _percent(0.3349, 0.334) == "33.5"
-    assert _percent(0.3331, 0.334) == "33"
-
-
-@pytest.mark.parametrize(
-    ("share", "words"), [(0, "0 %"), (0.004, "0.4 %"), (0.1625, "16 %"), (0.995, "99.5 %"), (1, "100 %")]
-)
-def test_shares_are_whole_but_near_the_ends(share: float, words: str) -> None:
-    assert _plain_percent(share) == words
-
-
 def test_the_story_tells_what_the_report_tells() -> None:
-    told = _story(an_explanation(RISING, start=2, flip=4))
+    words = Wording(0.5)
+    told = _story(an_explanation(RISING, start=2, flip=4), words)
     assert told == (
         "The classifier gives the input 31 % (no). "
         "It changes its mind at 53 % (λ +3.0), where 7 % of the pixels differ clearly from the start."
     )
-    assert "No frame of this strip changes its decision" in _story(an_explanation(RISING[:3]))
-    assert "already decides otherwise on the reconstruction: 53 %" in _story(an_explanation(RISING, start=4, flip=4))
+    assert "No frame of this strip changes its decision" in _story(an_explanation(RISING[:3]), words)
+    assert "already decides otherwise on the reconstruction: 53 %" in _story(
+        an_explanation(RISING, start=4, flip=4), words
+    )
+
+
+def test_along_a_direction_for_grades_the_strip_speaks_of_grades() -> None:
+    words = Wording(0.375, 4)
+    assert _story(an_explanation(RISING, start=2, flip=4), words) == (
+        "The classifier gives the input grade 1.2 (below 1.5). "
+        "It changes its mind at grade 2.1 (λ +3.0), where 7 % of the pixels differ clearly from the start."
+    )
 
 
 @pytest.mark.parametrize("bold", [False, True])
