@@ -20,6 +20,7 @@ def _frame(index: int, lambda_: float, asked: float | None, probability: float, 
         "reached": True,
         "pixels_sha256": f"{index}d" * 32,
         "url": f"{_PATH}/frames/{index}.png",
+        "full_url": None,
     }
 
 
@@ -51,7 +52,14 @@ REPORT: dict[str, Any] = {
         _frame(3, 3.2, 0.725, 0.72, 0.92),
         _frame(4, 5.0, 0.95, 0.93, 0.99),
     ],
-    "flip": {"reached": True, "lambda": 1.9, "probability": 0.53, "frame": 2, "changed_pixels": 0.07},
+    "flip": {
+        "reached": True,
+        "lambda": 1.83,
+        "probability": 0.508,
+        "frame": None,
+        "changed_pixels": 0.07,
+        "url": f"{_PATH}/flip.png",
+    },
     "quality": {
         "verdict": "caution",
         "reasons": [
@@ -73,6 +81,7 @@ REPORT: dict[str, Any] = {
     },
     "heatmaps": {"strip": f"{_PATH}/heatmaps/strip.png", "gradcam": f"{_PATH}/heatmaps/gradcam.png", "occlusion": None},
     "scores": None,
+    "full_resolution": False,
     "provenance": {
         "space": {"id": "knee-xray", "version": 1, "sha256": "5b" * 32},
         "classifier": {"sha256": "c4" * 32, "endpoint": None, "model": None, "model_version": None},
@@ -91,6 +100,7 @@ REPORT: dict[str, Any] = {
         "evidence": 2,
         "verdict": 15,
         "render": 12,
+        "animation": 0,
         "total": 265,
     },
 }
@@ -113,6 +123,7 @@ QUEUED_JOB: dict[str, Any] = {
         "cancel": f"{_PATH}/cancel",
         "events": f"{_PATH}/events",
         "strip": f"{_PATH}/strip.png",
+        "animation": None,
         "report": f"{_PATH}/report.json",
         "view": f"/#job={_ID}",
     },

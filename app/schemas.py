@@ -15,6 +15,7 @@ from pydantic.json_schema import SkipJsonSchema
 from models.bundle import Bundle
 from models.manifest import ClassifierManifest, SpaceManifest, Walk
 from workers.jobs import (
+    FlipReport,
     FrameReport,
     Heatmap,
     JobError,
@@ -89,7 +90,16 @@ class ExplainForm(BaseModel):
         "start stands among them as one frame more.",
         examples=["0.1,0.5,0.9"],
     )
-    mode: Mode = Field(default="generated", description="How frames are made: `generated` are drawn by the generator.")
+    mode: Mode | SkipJsonSchema[None] = Field(
+        default=None,
+        description="How frames are made: `generated` are drawn by the generator, `residual` are the image that was "
+        "sent, with only the generator's change added. The classifier's own unless said.",
+    )
+    full_resolution: bool = Field(
+        default=False,
+        description="In residual mode, also add the change to the image at its own resolution, for people: "
+        "`frames[].full_url`.",
+    )
     target_class: Annotated[str, Field(min_length=1, max_length=200)] | SkipJsonSchema[None] = Field(
         default=None,
         description="What is to become more or less probable, where the classifier has directions for several classes: "
@@ -110,6 +120,9 @@ class ExplainForm(BaseModel):
         default=False,
         description="Also score the maps (COUT, insertion, deletion): 45 more questions to the classifier for each.",
     )
+    animation: bool = Field(
+        default=False, description="Also deliver the strip in motion, as a WebP that runs from end to end and back."
+    )
     priority: Priority | SkipJsonSchema[None] = Field(
         default=None,
         description="`batch` lets interactive jobs go first; the key's own unless said. A batch key has batch jobs.",
@@ -129,8 +142,8 @@ class ExplainForm(BaseModel):
         """The direction, where the form names one."""
         return self.direction if "direction" in self.model_fields_set else None
 
-    def job_request(self, version: int, direction: str) -> JobRequest:
-        """The job's request, with the version and the direction that were chosen."""
+    def job_request(self, version: int, direction: str, mode: Mode) -> JobRequest:
+        """The job's request, with the version, the direction and the mode that were chosen."""
         low, high = _rising_probabilities(self.span)
         return JobRequest(
             classifier_id=self.classifier_id,
@@ -138,10 +151,12 @@ class ExplainForm(BaseModel):
             frames=self.frames,
             targets=None if self.targets is None else _rising_probabilities(self.targets),
             span=(low, high),
-            mode=self.mode,
+            mode=mode,
             direction=direction,
+            animation=self.animation,
             heatmap=self.heatmap,
             scores=self.scores,
+            full_resolution=self.full_resolution,
         )
 
 
@@ -162,20 +177,22 @@ class JobLinks(BaseModel):
     cancel: str
     events: str
     strip: str
+    animation: str | None = Field(description="The strip in motion; null where it was not asked for.")
     report: str
     view: str = Field(description="The viewer's page of this job, for people.")
 
     @classmethod
-    def of(cls, job_id: str) -> Self:
+    def of(cls, record: JobRecord) -> Self:
         """The addresses of one job."""
-        path = job_path(job_id)
+        path = job_path(record.id)
         return cls(
             self=path,
             cancel=f"{path}/cancel",
             events=f"{path}/events",
             strip=f"{path}/strip.png",
+            animation=f"{path}/animation.webp" if record.request.animation else None,
             report=f"{path}/report.json",
-            view=f"/#job={job_id}",
+            view=f"/#job={record.id}",
         )
 
 
@@ -183,12 +200,22 @@ class Frame(FrameReport):
     """One frame of the strip. `url` holds exactly the pixels that f was asked about."""
 
     url: str
+    full_url: str | None = Field(
+        default=None, description="The same change at the image's own resolution; f has not seen this picture."
+    )
+
+
+class Flip(FlipReport):
+    """Where the decision changes. `url` holds exactly the pixels that f was asked about there."""
+
+    url: str | None = None
 
 
 class JobReport(Report):
     """One explanation. `lambda` rises along `frames`; every probability is f's own on the delivered 8-bit pixels."""
 
     frames: tuple[Frame, ...]
+    flip: Flip
 
 
 class JobSummary(BaseModel):
@@ -236,7 +263,7 @@ def _told(record: JobRecord) -> dict[str, Any]:
     return {
         **{name: getattr(record, name) for name in _SHOWN_AS_THEY_ARE},
         "classifier": VersionedId(id=record.request.classifier_id, version=record.request.classifier_version),
-        "links": JobLinks.of(record.id),
+        "links": JobLinks.of(record),
     }
 
 
@@ -259,13 +286,21 @@ def job_path(job_id: str) -> str:
 
 
 def job_report(job_id: str, report: Report) -> JobReport:
-    """The report with the address of every frame and every map."""
-    maps = {name: part and f"{job_path(job_id)}/{part}" for name, part in report.heatmaps.model_dump().items()}
+    """The report with the address of every picture."""
+    path = job_path(job_id)
+    maps = {name: part and f"{path}/{part}" for name, part in report.heatmaps.model_dump().items()}
     frames = [
-        Frame(**frame.model_dump(by_alias=False), url=f"{job_path(job_id)}/frames/{frame.index}.png")
+        Frame(
+            **frame.model_dump(by_alias=False),
+            url=f"{path}/frames/{frame.index}.png",
+            full_url=f"{path}/full/{frame.index}.png" if report.full_resolution else None,
+        )
         for frame in report.frames
     ]
-    return JobReport.model_validate({**report.model_dump(by_alias=False), "frames": frames, "heatmaps": maps})
+    named = "flip.png" if report.flip.frame is None else f"frames/{report.flip.frame}.png"
+    flip = Flip(**report.flip.model_dump(by_alias=False), url=f"{path}/{named}" if report.flip.reached else None)
+    told = report.model_dump(by_alias=False)
+    return JobReport.model_validate({**told, "frames": frames, "flip": flip, "heatmaps": maps})
 
 
 # --- What can be explained -----------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from models.errors import NoSuchClass, OtherClass
 from models.manifest import ClassifierManifest
 from workers.admission import Accepted, Once
 from workers.errors import IdempotencyConflict, QueueFull, StoreFull, TooManyInFlight
-from workers.jobs import JobRecord, JobRequest, Priority
+from workers.jobs import JobRecord, JobRequest, Mode, Priority
 from workers.jobstore import utc_now
 from workers.tracing import current_traceparent
 
@@ -193,7 +193,7 @@ def _accept(
         raise Problem(problems.WEBHOOK_NOT_FOUND, f"The webhooks that are configured: {known}.")
     settings = service.settings
     image = read_upload(form.image, max_bytes=settings.MAX_UPLOAD_BYTES, max_pixels=settings.MAX_PIXELS)
-    asked = form.job_request(classifier.version, direction)
+    asked = form.job_request(classifier.version, direction, _mode(classifier, form))
     record = JobRecord(
         id=str(uuid4()),
         request=asked,
@@ -235,6 +235,24 @@ def _direction(classifier: ClassifierManifest, form: ExplainForm) -> str:
         raise Problem(problems.TARGET_CLASS_NOT_FOUND, str(error)) from None
     except OtherClass as error:
         raise Problem(problems.TARGET_CLASS_MISMATCH, str(error)) from None
+
+
+def _mode(classifier: ClassifierManifest, form: ExplainForm) -> Mode:
+    """How the frames are made: as the form says, or as the classifier does it.
+
+    Raises:
+        Problem: Full resolution is asked for, and the frames are not made by changing the image.
+    """
+    mode = form.mode or classifier.mode
+    if form.full_resolution and mode != "residual":
+        whose = "that was asked for" if form.mode else "of this classifier"
+        detail = f"needs mode=residual: in the mode {whose}, {mode}, frames are not the image that was sent"
+        raise Problem(
+            problems.INVALID_REQUEST,
+            "Check full_resolution.",
+            errors=[problems.FieldError(field="full_resolution", detail=detail)],
+        )
+    return mode
 
 
 def _digest(asked: JobRequest, form: ExplainForm, image: bytes) -> str:

@@ -82,6 +82,45 @@ def frame(
 
 
 @router.get(
+    "/flip.png",
+    operation_id="flip",
+    summary="The flip, where it is no frame",
+    response_class=Response,
+    response_description="The flip's exact pixels, lossless.",
+    responses={**_bytes("image/png"), **problem_responses(*_NO_RESULT, problems.PART_NOT_FOUND)},
+)
+def flip(record: FinishedJob, service: TheService, if_none_match: IfNoneMatch = None) -> Response:
+    """The pixels on which the classifier changes its mind, where these stand between the strip's frames or beyond."""
+    return _part(service, record, "flip.png", "image/png", if_none_match)
+
+
+@router.get(
+    "/full/{n}.png",
+    operation_id="full_frame",
+    summary="One frame at full resolution",
+    response_class=Response,
+    response_description="The image that was sent, in its own resolution, with the frame's change added.",
+    responses={
+        **_bytes("image/png"),
+        **problem_responses(*_NO_RESULT, problems.FRAME_NOT_FOUND, problems.PART_NOT_FOUND, problems.INVALID_REQUEST),
+    },
+)
+def full_frame(
+    record: FinishedJob,
+    service: TheService,
+    n: Annotated[int, Path(description="The frame's `index`, from 0.", examples=[0])],
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The frame's change on the image as it was sent, where `full_resolution` was asked for.
+
+    For people: the frame's probability is the classifier's on `frames/{n}.png`, which has the size that it reads.
+    """
+    if record.report is None or not 0 <= n < len(record.report.frames):
+        raise Problem(problems.FRAME_NOT_FOUND, f"This strip has no frame {n}.")
+    return _part(service, record, f"full/{n}.png", "image/png", if_none_match)
+
+
+@router.get(
     "/animation.webp",
     operation_id="animation",
     summary="The strip in motion",

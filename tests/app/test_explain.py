@@ -1,5 +1,6 @@
 """POST /explain takes whole images into the queue, refuses everything else with a problem, and says which."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,6 +76,28 @@ def test_targets_reach_the_job(client: TestClient, broker: Redis) -> None:
     assert record.request.targets == (0.1, 0.5, 0.9)
 
 
+@pytest.mark.parametrize("mode", ["generated", "residual"])
+def test_the_mode_is_the_classifier_s_unless_the_form_says_otherwise(
+    client: TestClient, broker: Redis, service: Service, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = service.open_classifier("toy", None)
+    manifest = opened.manifest.model_copy(update={"mode": "residual"})
+    monkeypatch.setattr(Service, "open_classifier", lambda *_: replace(opened, manifest=manifest))
+    records = [JobStore(broker).get(post(client, **said).json()["id"]) for said in ({}, {"mode": mode})]
+    assert [record.request.mode for record in records if record] == ["residual", mode]
+
+
+def test_full_resolution_is_for_residual_frames_alone(client: TestClient, broker: Redis) -> None:
+    for said in ({}, {"mode": "generated"}):
+        answer = post(client, full_resolution="true", **said)
+        assert fields_at_fault(answer) == {"full_resolution"}
+        assert "needs mode=residual" in answer.json()["errors"][0]["detail"]
+    assert_nothing_queued(broker)
+    record = JobStore(broker).get(post(client, full_resolution="true", mode="residual").json()["id"])
+    assert record is not None
+    assert (record.request.mode, record.request.full_resolution) == ("residual", True)
+
+
 def test_two_uploads_are_two_jobs_in_the_order_they_came(client: TestClient) -> None:
     first, second = post(client).json(), post(client).json()
     assert first["id"] != second["id"]
@@ -119,7 +142,8 @@ def test_a_file_above_the_limit_is_refused(client: TestClient, broker: Redis, se
         ({"targets": "0.1,nan"}, {"targets"}),
         ({"targets": "0.5,0.1"}, {"targets"}),
         ({"targets": ",".join(f"{n / 40:.3f}" for n in range(40))}, {"targets"}),
-        ({"mode": "residual"}, {"mode"}),
+        ({"mode": "painted"}, {"mode"}),
+        ({"full_resolution": "perhaps"}, {"full_resolution"}),
         ({"classifier_version": "0"}, {"classifier_version"}),
         ({"frame": "5"}, {"frame"}),
         ({"frames": "4", "span": "x"}, {"frames", "span"}),

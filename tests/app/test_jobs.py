@@ -1,28 +1,36 @@
 """GET /jobs/{id} follows a job to its end, and hands out its parts once it has succeeded."""
 
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
 
 from app.examples import REPORT
+from app.schemas import job_report
 from app.service import Service
 from tests.app.test_explain import assert_problem, post
 from tests.app.uploads import encoded
 from workers.errors import OutOfMemory, job_error
-from workers.jobs import Progress, Report
+from workers.jobs import FlipReport, Progress, Report
 
 STRIP, FRAMES = encoded("PNG"), [encoded("PNG"), b"frame 1", b"frame 2", b"frame 3", b"frame 4"]
 MAPS = {"heatmaps/strip.png": encoded("PNG"), "heatmaps/strip.npy": b"numbers"}
-PARTS = ("strip.png", "report.json", "frames/0.png", *MAPS)
+FLIP, FULL = encoded("PNG"), encoded("PNG")
+PARTS = ("strip.png", "report.json", "frames/0.png", "flip.png", *MAPS)
 
 
 def stored_report() -> Report:
     """The report of the OpenAPI document as a worker writes it: without addresses."""
-    frames = [{key: value for key, value in frame.items() if key != "url"} for frame in REPORT["frames"]]
+    frames = [_without_addresses(frame) for frame in REPORT["frames"]]
+    flip = _without_addresses(REPORT["flip"])
     maps = {name: url and "heatmaps/" + url.rsplit("/", 1)[1] for name, url in REPORT["heatmaps"].items()}
-    return Report.model_validate({**REPORT, "frames": frames, "heatmaps": maps})
+    return Report.model_validate({**REPORT, "frames": frames, "flip": flip, "heatmaps": maps})
+
+
+def _without_addresses(told: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in told.items() if key not in ("url", "full_url")}
 
 
 def queued(client: TestClient) -> str:
@@ -42,7 +50,7 @@ def running(client: TestClient, service: Service) -> tuple[str, int]:
 def succeeded(client: TestClient, service: Service) -> str:
     """A job that a worker has finished."""
     job_id, token = running(client, service)
-    parts = {"strip.png": STRIP, **MAPS, **{f"frames/{n}.png": png for n, png in enumerate(FRAMES)}}
+    parts = {"strip.png": STRIP, "flip.png": FLIP, **MAPS, **{f"frames/{n}.png": png for n, png in enumerate(FRAMES)}}
     assert service.jobs.finish(job_id, token, stored_report(), parts, service_s=0.5)
     return job_id
 
@@ -82,6 +90,8 @@ def test_a_finished_job_carries_its_report_and_where_everything_is(client: TestC
     assert datetime.fromisoformat(job["expires_at"]) > datetime.now(UTC)
     assert [frame["url"] for frame in job["report"]["frames"]] == [f"/jobs/{job_id}/frames/{n}.png" for n in range(5)]
     assert job["report"]["frames"][0]["lambda"] == -2.4
+    assert job["report"]["flip"]["url"] == f"/jobs/{job_id}/flip.png"
+    assert [frame["full_url"] for frame in job["report"]["frames"]] == [None] * 5
     drawn = {"strip": f"/jobs/{job_id}/heatmaps/strip.png", "gradcam": f"/jobs/{job_id}/heatmaps/gradcam.png"}
     assert job["report"]["heatmaps"] == {**drawn, "occlusion": None}
     ends = {"self": "", "cancel": "/cancel", "events": "/events", "strip": "/strip.png", "report": "/report.json"}
@@ -113,6 +123,24 @@ def test_strip_and_frames_are_the_bytes_that_the_worker_wrote(client: TestClient
     for n, png in enumerate(FRAMES):
         frame = client.get(f"/jobs/{job_id}/frames/{n}.png")
         assert (frame.headers["content-type"], frame.content) == ("image/png", png)
+
+
+def test_a_flip_that_is_a_frame_has_that_frame_s_address_and_one_that_is_not_there_has_none() -> None:
+    report = stored_report()
+    on_a_frame = report.model_copy(update={"flip": FlipReport(reached=True, lambda_=1.9, probability=0.53, frame=2)})
+    nowhere = report.model_copy(update={"flip": FlipReport(reached=False)})
+    assert job_report("id", on_a_frame).flip.url == "/jobs/id/frames/2.png"
+    assert job_report("id", nowhere).flip.url is None
+
+
+def test_frames_at_full_resolution_are_fetched_where_they_were_made(client: TestClient, service: Service) -> None:
+    job_id, token = running(client, service)
+    report = stored_report().model_copy(update={"full_resolution": True})
+    assert service.jobs.finish(job_id, token, report, {f"full/{n}.png": FULL for n in range(5)}, service_s=0.5)
+    told = client.get(f"/jobs/{job_id}").json()["report"]
+    assert [frame["full_url"] for frame in told["frames"]] == [f"/jobs/{job_id}/full/{n}.png" for n in range(5)]
+    assert all(client.get(frame["full_url"]).content == FULL for frame in told["frames"])
+    assert_problem(client.get(f"/jobs/{job_id}/full/5.png"), 404, "frame-not-found", f"/jobs/{job_id}/full/5.png")
 
 
 def test_the_report_stands_on_its_own_too(client: TestClient, service: Service) -> None:
@@ -161,7 +189,7 @@ def test_a_part_that_the_client_has_is_not_sent_again(client: TestClient, servic
 
 
 @pytest.mark.parametrize(
-    "part", ["animation.webp", "heatmaps/occlusion.png", "heatmaps/gradcam.npy", "heatmaps/nothing.png"]
+    "part", ["full/0.png", "animation.webp", "heatmaps/occlusion.png", "heatmaps/gradcam.npy", "heatmaps/nothing.png"]
 )
 def test_what_was_not_made_is_not_found(client: TestClient, service: Service, part: str) -> None:
     path = f"/jobs/{succeeded(client, service)}/{part}"
