@@ -39,6 +39,7 @@ class JobRequest(Value):
             else occlusion.
         scores: Whether the maps are scored against each other, which takes many calls of f.
         full_resolution: Whether every frame's change is also added to the image at its own resolution; residual only.
+        animation: Whether the strip is also delivered in motion.
     """
 
     classifier_id: str
@@ -51,6 +52,7 @@ class JobRequest(Value):
     heatmap: Heatmap = "both"
     scores: bool = False
     full_resolution: bool = False
+    animation: bool = False
 
 
 # --- What is answered ----------------------------------------------------------------------------------------------
@@ -191,10 +193,11 @@ class ScoresReport(Value):
     """The scores of every map that was made, on the same image with the same counterfactual.
 
     Attributes:
-        counterfactual: What the input was turned into: the flip, or, where there is none, the end of the strip.
+        counterfactual: Index of the frame that the input was turned into: the end of the strip on the other decision's
+            side.
     """
 
-    counterfactual: Literal["flip", "end"]
+    counterfactual: int
     strip: MapScoresReport | None = None
     gradcam: MapScoresReport | None = None
     occlusion: MapScoresReport | None = None
@@ -247,6 +250,7 @@ class TimingMs(Value):
     evidence: float = 0.0
     verdict: float = 0.0
     render: float
+    animation: float = 0.0
     total: float
 
 

@@ -1,7 +1,7 @@
 """What one request makes of one image: the explanation, everything delivered with it, and how long each stage took.
 
-explain -> verdict -> frames, strip, full resolution. Pure but for the clock: the networks, whoever wants to stop and
-whoever listens come in as arguments, so that an attempt and a replay make the same.
+explain -> evidence maps -> verdict -> frames, strip, full resolution. Pure but for the clock: the networks, whoever
+wants to stop and whoever listens come in as arguments, so that an attempt and a replay make the same.
 """
 
 import time
@@ -9,12 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from models.pixels import PreparedImage, encode_png
+from workers.animation import render_animation
+from workers.evidence import Evidence, Onlooker, gather, wanted_maps
 from workers.explain import Explanation, explain
 from workers.full_resolution import full_parts, original_for
 from workers.jobs import JobRequest
 from workers.networks import Networks
+from workers.overlay import map_parts
 from workers.strip import render_strip
 from workers.verdict import Quality, judge
+from workers.wording import Wording
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +27,7 @@ class Produced:
 
     request: JobRequest
     explanation: Explanation
+    evidence: Evidence
     quality: Quality
     parts: Mapping[str, bytes]
     """the files of the result by name, such as "strip.png" """
@@ -69,8 +74,10 @@ def produce(
         Aborted: `should_abort` said so.
     """
     original = original_for(request, image)
+    names = wanted_maps(request.heatmap, sees=networks.head is not None)
+    onlooker = Onlooker(networks, image.pixels)
     explanation = explain(
-        networks,
+        onlooker,
         image.pixels,
         frames=request.frames,
         span=request.span,
@@ -82,14 +89,29 @@ def produce(
         progress=progress,
     )
     watch = Stopwatch(clock)
+    evidence = gather(
+        networks,
+        onlooker,
+        explanation,
+        image.pixels,
+        names,
+        scores=request.scores,
+        should_abort=should_abort,
+    )
+    drawn_maps = map_parts(evidence, image.pixels, explanation, networks.classifier.manifest)
+    watch.lap("evidence")
     quality = judge(networks, explanation, image.pixels)
     watch.lap("verdict")
     progress("render", 85)
-    parts = {f"frames/{frame.index}.png": encode_png(frame.pixels) for frame in explanation.frames}
+    parts = drawn_maps | {f"frames/{frame.index}.png": encode_png(frame.pixels) for frame in explanation.frames}
     if explanation.flip.frame is None and explanation.flip.pixels is not None:
         parts["flip.png"] = encode_png(explanation.flip.pixels)
     if original is not None:
         parts |= full_parts(explanation, image.pixels, original, networks.image, should_abort)
     parts["strip.png"] = render_strip(explanation, image.pixels, networks.classifier.manifest)
     watch.lap("render")
-    return Produced(request, explanation, quality, parts, {**explanation.timing_ms, **watch.timing_ms})
+    if request.animation:
+        words = Wording.of(networks.aim(request.direction))
+        parts["animation.webp"] = render_animation(explanation, words)
+        watch.lap("animation")
+    return Produced(request, explanation, evidence, quality, parts, {**explanation.timing_ms, **watch.timing_ms})

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.pixels import PreparedImage
 from workers import jobs
+from workers.evidence import Evidence
 from workers.explain import Flip, Frame
 from workers.networks import Networks
 from workers.produce import Produced
@@ -49,6 +50,8 @@ def make_report(
         frames=tuple(_frame(frame) for frame in explanation.frames),
         flip=_flip(explanation.flip),
         quality=_quality(made.quality),
+        heatmaps=jobs.HeatmapsReport(**{name: f"heatmaps/{name}.png" for name in made.evidence.maps}),
+        scores=_scores(made.evidence),
         full_resolution=made.request.full_resolution,
         provenance=_provenance(networks, made.request),
         timing_ms=jobs.TimingMs(**{name: round(ms, 2) for name, ms in timing_ms.items()}),
@@ -85,6 +88,13 @@ def _flip(flip: Flip) -> jobs.FlipReport:
         frame=flip.frame,
         changed_pixels=flip.changed_pixels,
     )
+
+
+def _scores(evidence: Evidence) -> jobs.ScoresReport | None:
+    if evidence.scores is None or evidence.counterfactual is None:
+        return None
+    scores = {name: jobs.MapScoresReport(**vars(found)) for name, found in evidence.scores.items()}
+    return jobs.ScoresReport(counterfactual=evidence.counterfactual, **scores)
 
 
 def _quality(quality: Quality) -> jobs.QualityReport:

@@ -6,8 +6,9 @@ first, as all that f is asked about.
 C: channels, S: side of the images, T: steps of a row.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from workers.occlusion import blurred
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+Name = TypeVar("Name", bound=str)
 Ask = Callable[[U8], F64]
 """f on delivered pixels: uint8 [N, C, S, S] -> the number that the direction is to change [N]."""
 
@@ -43,14 +45,14 @@ class MapScores:
 
 
 def score_maps(
-    maps: dict[str, F32], pixels: U8, counterfactual: U8, *, decided: bool, ask: Ask
-) -> dict[str, MapScores]:
+    maps: Mapping[Name, F32], pixels: U8, counterfactual: U8, *, decided: bool, ask: Ask
+) -> dict[Name, MapScores]:
     """Score every map on the same image with the same counterfactual.
 
     Args:
         maps: float32 [S, S] each. The more a map says about a pixel, with whichever sign, the earlier its turn.
         pixels: the input, uint8 [C, S, S].
-        counterfactual: the image on which f decides otherwise, or comes closest to it, uint8 [C, S, S].
+        counterfactual: the image on which f is surest of the other decision, uint8 [C, S, S].
         decided: f's decision about the input.
         ask: f; asked about 3 (T - 1) images for each map, and 3 more.
     """
