@@ -31,8 +31,8 @@ PREFIX = "attribute-"
 AXES = 128  # principal axes of w among which eigen directions are looked for
 CHANGE_IMAGES = 8  # from which the images' change along every axis is measured
 CANDIDATES = 20  # that f is asked about: those along which main's surrogate rises most
-REACHES = (0.25, 0.5)  # of the way from a typical latent to the edge of the space, both ways
-CLEAR_ERRORS = 2.0  # standard errors by which the mean effect must differ from nought
+REACHES = (0.125, 0.25)  # of the way from a typical latent to the edge of the space, both ways
+CLEAR_ERRORS = 2.0  # standard errors by which the mean rise must differ from nought
 ASK_SEED, CHANGE_SEED = 5, 6
 
 
@@ -41,11 +41,13 @@ class Effect:
     """What f says along C candidates from N images.
 
     Attributes:
-        slopes: logits of f per unit, at the nearer of the two distances, signed, [C, N].
+        rises: by how many logits f rises from the image on and up to the image, at each distance, [distances, 2, C, N].
+        slopes: logits of f per unit, over both sides of the nearer distance, [C, N].
         flips: f decides otherwise at one of the distances on the side where it should, bool [C, N].
         weights: of the images, so that both decisions weigh alike, [N], adding up to 1.
     """
 
+    rises: np.ndarray
     slopes: np.ndarray
     flips: np.ndarray
     weights: np.ndarray
@@ -57,9 +59,13 @@ class Effect:
 
     @property
     def clear(self) -> np.ndarray:
-        """Whether f on average rises one way, bool [C]; along other directions a strip would not run from no to yes."""
-        error = self.slopes.std(axis=1) / np.sqrt(self.slopes.shape[1])
-        return np.asarray(np.abs(self.slopes.mean(axis=1)) > CLEAR_ERRORS * error)
+        """Whether f rises on average as the surrogate says, on both sides and on to the farther distance, bool [C].
+
+        Along other directions f answers yes at both ends, or turns back, and a strip would not run from no to yes.
+        """
+        mean = self.rises.mean(axis=3)  # [distances, 2, C]
+        error = self.rises[0].std(axis=2) / np.sqrt(self.rises.shape[3])  # [2, C]
+        return np.asarray((mean[0] > CLEAR_ERRORS * error).all(axis=0) & (mean > 0).all(axis=(0, 1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,26 +143,29 @@ def eigen_directions(space: Space) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ask_along(space: Space, asked: CountedClassifier, aim: Aim, v: np.ndarray, w: np.ndarray) -> Effect:
-    """Asks f about images w [N, D] and about each moved both ways along every candidate v [C, D]."""
+    """Asks f about images w [N, D] and about each moved both ways along every candidate v [C, D], along which it should
+    rise.
+    """
     reach = float(np.sqrt(max(space.latent.radius2_limit - space.latent.radius2_typical, 1e-6)))
 
     def ask(latents: np.ndarray) -> np.ndarray:
         return np.clip(logit(read(aim, asked(space.render(latents.astype(np.float32))))), -LOGIT_CLIP, LOGIT_CLIP)
 
     turn = float(logit(aim.threshold))
-    above = ask(w) >= turn
-    slopes, flips = np.zeros((len(v), len(w))), np.zeros((len(v), len(w)), bool)
+    here = ask(w)
+    above = here >= turn
+    rises, flips = np.zeros((len(REACHES), 2, len(v), len(w))), np.zeros((len(v), len(w)), bool)
     with progress("asking f along eigen directions", len(v), unit="directions") as advance:
         for k, along in enumerate(v):
-            there = {(share, sign): ask(w + sign * share * reach * along) for share in REACHES for sign in (1, -1)}
-            slopes[k] = (there[REACHES[0], 1] - there[REACHES[0], -1]) / (2 * REACHES[0] * reach)
-            ahead = (slopes[k].mean() > 0) != above  # whether the other decision is to be found ahead, [N]
-            for share in REACHES:
-                flips[k] |= (np.where(ahead, there[share, 1], there[share, -1]) >= turn) != above
+            for place, share in enumerate(REACHES):
+                ahead, behind = (ask(w + sign * share * reach * along) for sign in (1, -1))
+                rises[place, :, k] = ahead - here, here - behind
+                flips[k] |= (np.where(above, behind, ahead) >= turn) != above
             advance(1)
     sides = [above, ~above]
     weights = sum((side / side.sum() for side in sides if side.any()), np.zeros(len(w)))
-    return Effect(slopes, flips, weights / weights.sum())
+    slopes = rises[0].sum(axis=0) / (2 * REACHES[0] * reach)
+    return Effect(rises, slopes, flips, weights / weights.sum())
 
 
 def greedy(effect: Effect, most: int) -> list[int]:

@@ -21,7 +21,8 @@ from models.manifest import ClassifierManifest, SpaceManifest
 from models.pixels import decode, encode_png, read
 from models.store import Store
 from workers.errors import WorkerError
-from workers.explain import Frame
+from workers.explain import Flip, Frame
+from workers.full_resolution import wanted_original
 from workers.jobs import FlipReport, FrameReport, InputReport, JobRequest, Provenance, ReconstructionReport, Value
 from workers.networks import Networks
 from workers.produce import Produced, produce
@@ -91,7 +92,7 @@ def replay(report: Told, upload: bytes, settings: Settings, frames: Path | None 
     request = _request(report)
     _check_upload(report, upload)
     networks = _open(report, request, settings)
-    image = read(upload, networks.image)
+    image = read(upload, networks.image, wanted_original(request))
     made = produce(networks, image, request)
     compared = tuple(_pixels(report, made, frames))
     probabilities, largest = _probabilities(report, made)
@@ -160,6 +161,7 @@ def _probabilities(report: Told, made: Produced) -> tuple[list[str], float]:
         return [f"The strip has {len(e.frames)} frames, not {len(report.frames)}."], float("nan")
     pairs = {
         "of the input": (report.input.probability, e.input_probability),
+        **({"of the flip": (report.flip.probability, e.flip.probability)} if _both(report.flip, e.flip) else {}),
         "of the reconstruction": (report.reconstruction.probability, e.reconstruction.probability),
         **{f"on frame {f.index}": (f.probability, g.probability) for f, g in zip(report.frames, e.frames, strict=True)},
         **{
@@ -174,8 +176,18 @@ def _probabilities(report: Told, made: Produced) -> tuple[list[str], float]:
         if not difference <= TOLERANCE
     ]
     if (e.flip.reached, e.flip.frame) != (report.flip.reached, report.flip.frame):
-        told.append(f"The flip is frame {e.flip.frame}, not {report.flip.frame}.")
+        told.append(f"The flip is {_place(e.flip)}, not {_place(report.flip)}.")
     return told, max(apart.values())
+
+
+def _both(told: FlipReport, found: Flip) -> bool:
+    return told.probability is not None and found.probability is not None
+
+
+def _place(flip: Flip | FlipReport) -> str:
+    if not flip.reached:
+        return "not reached"
+    return "between or beyond the frames" if flip.frame is None else f"frame {flip.frame}"
 
 
 def _pixels(report: Told, made: Produced, folder: Path | None) -> Iterator[str]:
