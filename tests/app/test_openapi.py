@@ -54,6 +54,8 @@ def test_every_address_of_the_contract_is_there(document: dict[str, Any]) -> Non
         "GET /jobs/{job_id}/heatmaps/{name}.png",
         "GET /jobs/{job_id}/strip.png",
         "GET /jobs/{job_id}/frames/{n}.png",
+        "GET /jobs/{job_id}/flip.png",
+        "GET /jobs/{job_id}/full/{n}.png",
         "GET /jobs/{job_id}/report.json",
         "GET /classifiers",
         "GET /classifiers/{classifier_id}",
