@@ -173,6 +173,34 @@ def find_attributes_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
         typer.echo(line)
 
 
+@app.command("fit-gate")
+def fit_gate_command(
+    config: Config,
+    runs: Runs = DEFAULT_RUNS,
+    bundle: Annotated[
+        str, typer.Option("--bundle", help="A published classifier, ID or ID/VERSION, in place of the run's own.")
+    ] = "",
+    bundles: Bundles = DEFAULT_BUNDLES,
+) -> None:
+    """Fit on val what tells images and explanations that can be trusted from those that cannot.
+
+    With --bundle, the published classifier and its space get a next version, which differs in nothing else.
+    """
+    from training.fit_gate import fit_gate, fit_published, gate_lines
+    from training.measure import named
+    from training.runfolder import RunFolder
+
+    if bundle:
+        data = load_data_set(config)
+        at_hand = isinstance(data, RunConfig) and (runs / data.name / "checkpoints" / "domain.pt").exists()
+        run = RunFolder(runs, data) if at_hand and isinstance(data, RunConfig) else None
+        for path in fit_published(data, bundles, named(bundle), run):
+            typer.echo(path)
+        return
+    for line in gate_lines(*fit_gate(*_open(config, runs))):
+        typer.echo(line)
+
+
 @app.command("evaluate")
 def evaluate_command(
     config: Config,

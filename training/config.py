@@ -189,6 +189,23 @@ class AuditConfig(Section):
     samples: Positive = 4000  # generated images that each shuffled classifier is asked about
 
 
+class GateConfig(Section):
+    """What tells images and explanations that cannot be trusted from those that can (`training fit-gate`)."""
+
+    faults: dict[str, str] = {}  # label column → its word for damaged images, which are no examples of right ones
+    train_images: Positive = 6000  # that the detector learns from, at most
+    passes: Positive = 4
+    width: Positive = 8  # of the detector
+    val_images: Positive = 600  # that the gate's weights and thresholds are fitted on, at most
+    check_images: Positive = 200  # of val that are explained for the bounds of the checks, at most
+    refused: Share = 0.03  # of val images that the gate calls foreign; bounds what it refuses of right ones
+    cautioned: Share = 0.05  # of val images that it calls unusual, besides
+    doubted: Share = 0.05  # of accepted val explanations that each check gives a caution, about
+    most_refused: Share = 0.5  # of val explanations that may be given up to keep gap_0 among the rest at its bar
+    others: dict[str, str] = {}  # images of other kinds, to measure the gate on alone: name → zip file below `root`
+    test_images: Positive = 300  # of each foreign kind that it is measured on, at most
+
+
 class SpaceConfig(Section):
     """Name and purpose of the space that the run makes."""
 
@@ -211,6 +228,7 @@ class RunConfig(Section):
     direction: DirectionConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     audit: AuditConfig = AuditConfig()
+    gate: GateConfig = GateConfig()
 
     @property
     def sha256(self) -> str:
@@ -225,6 +243,7 @@ class DataSetConfig(Section):
     seed: int = 0
     data: DataConfig
     evaluate: EvaluateConfig = EvaluateConfig()
+    gate: GateConfig = GateConfig()
 
 
 def load_config(path: Path) -> RunConfig:

@@ -230,9 +230,8 @@ UNSEEN: dict[str, Maker] = {"mosaics": mosaics, "stripes": stripes}
 """Kept from the detector: the weights of the gate's parts are fitted on these too, as stand-ins for the unforeseen."""
 
 
-def faults(mirror: bool, quarter_turns: bool) -> dict[str, Maker]:
-    """The faults that are faults in a data set with these symmetries: where turns are allowed, a turn is none."""
-    _ = mirror  # a mirrored image is never made
+def faults(quarter_turns: bool) -> dict[str, Maker]:
+    """What is a fault in a data set: where turns are allowed, a turn is none. A mirrored image is never made."""
     return {name: maker for name, maker in FAULTS.items() if not (quarter_turns and name == "rotated")}
 
 

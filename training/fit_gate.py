@@ -1,0 +1,178 @@
+"""Fits what tells good explanations from bad ones: the space's gate and the bounds of the classifier's checks.
+
+For a run's candidates, before they are measured; or for bundles that are published already, which get a next version.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from models.bundle import FOLDERS, Bundle, write_bundle
+from models.manifest import ClassifierManifest, Manifest, SpaceManifest, SpaceRef
+from training.bundles import clear_store
+from training.checks import fit_checks
+from training.compact import compact
+from training.config import DataSetConfig, GateConfig, RunConfig
+from training.data import ImageSet, read_splits
+from training.errors import DataError
+from training.evaluate import Networks, open_model
+from training.export import Softmax, translate
+from training.fit_direction import candidates
+from training.gate import examine, fit, train_detector
+from training.judging import examine_explanations, look
+from training.onnx_networks import open_network
+from training.prepare import load_split
+from training.runfolder import RunFolder, write_atomically
+from training.train_classifier import load_network
+
+GATE, SECOND_OPINION = "gate.onnx", "second_opinion.onnx"
+LEAST_RIGHT = 20  # val images without which no threshold means anything
+
+
+def fit_gate(config: RunConfig, run: RunFolder) -> tuple[SpaceManifest, ClassifierManifest]:
+    """Writes the run's two candidates again, with gate, checks and second opinion; leaves `onnx/gate.onnx`.
+
+    Returns:
+        The two manifests.
+
+    Raises:
+        StepMissing: an earlier step of the run has not been made.
+        DataError: too few val images are as they should be.
+    """
+    model = open_model(candidates(run), config.classifier.id, config.version)
+    train, val = load_split(run, "train"), load_split(run, "val")
+    second = export_second_opinion(config, run)
+    detector = run.file("onnx", GATE)
+    if not detector.exists():
+        trained = train_detector(right_images(train, config.gate), config.data, config.gate, config.seed)
+        write_atomically(detector, trained.SerializeToString())
+    space, classifier = fitted(model, detector.read_bytes(), second, val, config)
+    files = [{name: path.read_bytes() for name, path in carried(b).items()} for b in (model.space, model.classifier)]
+    clear_store(candidates(run))
+    write_bundle(candidates(run), space, {**files[0], GATE: detector.read_bytes()})
+    write_bundle(candidates(run), classifier, {**files[1], SECOND_OPINION: second})
+    run.log("gate", **told(space, classifier))
+    return space, classifier
+
+
+def fit_published(
+    config: RunConfig | DataSetConfig, bundles: Path, bundle: tuple[str, int | None], run: RunFolder | None
+) -> tuple[Path, Path]:
+    """Writes next versions of a published classifier and its space, which differ in gate, checks and second opinion.
+
+    A space that has a gate already is left as it is, and the classifier stays in it.
+
+    Args:
+        config: of the data set that the space was trained on.
+        bundles: the store.
+        bundle: the classifier's id, and its version or None for the highest.
+        run: where the second classifier lies, if the run that made the bundles is at hand.
+
+    Returns:
+        The folders of space and classifier.
+
+    Raises:
+        BundleNotFound: there is no such bundle.
+        DataError: the data set names no train or val split, or too few val images are as they should be.
+    """
+    model = open_model(bundles, *bundle)
+    if missing := {"train", "val"} - set(config.data.splits):
+        raise DataError(f"[data.splits] names no {' and no '.join(sorted(missing))} split")
+    splits = {name: config.data.splits[name] for name in ("train", "val")}
+    sets = read_splits(config.data.model_copy(update={"splits": splits}))
+    second = export_second_opinion(config, run) if run is not None and isinstance(config, RunConfig) else None
+    has_gate = model.space.manifest.gate is not None
+    if has_gate:
+        detector = model.space.file(GATE).read_bytes()
+    else:
+        right = right_images(sets["train"], config.gate)
+        detector = train_detector(right, config.data, config.gate, config.seed).SerializeToString()
+    space, classifier = fitted(model, detector, second, sets["val"], config)
+    path = model.space.path
+    if not has_gate:
+        space = space.model_copy(update={"version": following_version(bundles, space)})
+        path = write_bundle(bundles, space, {**carried(model.space), GATE: detector})
+    change = {
+        "version": following_version(bundles, classifier),
+        "space": SpaceRef(id=space.id, version=space.version),
+    }
+    more = {} if second is None else {SECOND_OPINION: second}
+    return path, write_bundle(bundles, classifier.model_copy(update=change), {**carried(model.classifier), **more})
+
+
+def fitted(
+    model: Networks, detector: bytes, second: bytes | None, val: ImageSet, config: RunConfig | DataSetConfig
+) -> tuple[SpaceManifest, ClassifierManifest]:
+    """The manifests with gate and checks. The gate of a space that has one is kept.
+
+    Args:
+        model: to fit them to.
+        detector, second: gate.onnx and second_opinion.onnx.
+        val: whose images decide.
+        config: of the data set.
+    """
+    settings, draw = config.gate, np.random.default_rng(config.seed)
+    right = right_images(val, settings)
+    if len(right) < LEAST_RIGHT:
+        raise DataError(f"{len(right)} val images are as they should be; thresholds need {LEAST_RIGHT}")
+    right = right[draw.permutation(len(right))]
+    space, classifier = model.space.manifest, model.classifier.manifest
+    if space.gate is None:
+        network, chosen = open_network(onnx.load_from_string(detector)), right[: settings.val_images]
+        seen = look(model, network, chosen, "looking at val images")
+        strange = look(model, network, examine(chosen, config.data, draw), "looking at foreign images")
+        gate = fit(seen.evidence, strange.evidence, seen.measured, settings)
+        space = space.model_copy(update={"gate": gate})
+    other = None if second is None else open_network(onnx.load_from_string(second))
+    found = examine_explanations(model, other, right[: settings.check_images])
+    checks = fit_checks(found, settings, classifier.mode)
+    return space, classifier.model_copy(update={"checks": checks})
+
+
+def carried(bundle: Bundle[SpaceManifest] | Bundle[ClassifierManifest]) -> dict[str, Path]:
+    """Every file of a bundle."""
+    return {name: bundle.file(name) for name in bundle.manifest.files}
+
+
+def following_version(bundles: Path, manifest: Manifest) -> int:
+    """The first version above all that are there."""
+    folder = bundles / FOLDERS[manifest.kind] / manifest.id
+    return 1 + max(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+
+
+def right_images(images: ImageSet, settings: GateConfig) -> np.ndarray:
+    """The images that no label calls damaged, uint8 [N, C, S, S]; columns that are not there call none so."""
+    damaged = np.zeros(len(images), bool)
+    for column, word in settings.faults.items():
+        if column in images.extras:
+            damaged |= images.extras[column] == word
+    return images.images[~damaged]
+
+
+def export_second_opinion(config: RunConfig, run: RunFolder) -> bytes:
+    """The run's domain network with its head, as ONNX with compact weights: images → probabilities of the classes."""
+    network = Softmax(load_network(config, run, "domain").cpu().float()).eval()
+    size, channels = config.data.size_px, config.data.channels
+    example = torch.rand(8, channels, size, size, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return compact(translate(network, example, "x", "probabilities"), 8).SerializeToString()
+
+
+def told(space: SpaceManifest, classifier: ClassifierManifest) -> dict[str, float]:
+    """What was fitted, by name, for the log and the terminal."""
+    gate, checks = space.gate, classifier.checks
+    lines = {} if gate is None else {f"weight_{name}": part.weight for name, part in gate.parts.items()}
+    for name, bounds in {} if checks is None else checks.bounds.items():
+        if bounds.caution is not None:
+            lines[f"{name}_caution"] = bounds.caution
+        if bounds.unreliable is not None:
+            lines[f"{name}_unreliable"] = bounds.unreliable
+    return lines
+
+
+def gate_lines(space: SpaceManifest, classifier: ClassifierManifest) -> list[str]:
+    """The same as lines for the terminal."""
+    return [f"{name:28} {value:.4f}" for name, value in told(space, classifier).items()]
