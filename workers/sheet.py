@@ -103,9 +103,9 @@ class Pen:
         end = self.sheet.side - 1 + width
         self._draw.rectangle((x - width, y - width, x + end, y + end), outline=colour, width=width)
 
-    def line(self, x: int, top: int, bottom: int) -> None:
-        """A fine upright line."""
-        self._draw.line((x, top, x, bottom), fill=LINE, width=max(1, self.sheet.px(2)))
+    def line(self, x: int, top: int, bottom: int, colour: Colour = LINE, width: int | None = None) -> None:
+        """An upright line, fine unless a width is given."""
+        self._draw.line((x, top, x, bottom), fill=colour, width=width or max(1, self.sheet.px(2)))
 
     def bar(self, corner: tuple[int, int], share: float, tick: float, colour: Colour) -> None:
         """A bar as wide as an image, filled to `share`, with a tick."""
@@ -121,10 +121,14 @@ class Pen:
     def mark(self, place: tuple[int, int], word: str, colour: Colour) -> int:
         """A word on a rounded ground, its left edge and baseline at `place`; returns the ground's width."""
         px = self.sheet.px
-        width, (x, y) = self.length(word, MARK_SIZE, bold=True) + px(16), place
+        width, (x, y) = self.mark_width(word), place
         self._ground((x, y - px(17), x + width, y + px(6)), px(5), colour)
         self.write((x + px(8), y), word, MARK_SIZE, NIGHT, bold=True)
         return width
+
+    def mark_width(self, word: str) -> int:
+        """How wide a marked word is with its ground, in pixels."""
+        return self.length(word, MARK_SIZE, bold=True) + self.sheet.px(16)
 
     def _ground(self, box: tuple[int, int, int, int], radius: int, colour: Colour) -> None:
         size = (box[2] - box[0], box[3] - box[1])

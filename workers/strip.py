@@ -14,7 +14,9 @@ from workers.explain import Explanation, Frame
 from workers.sheet import (
     ACCENT,
     FIGURES,
+    GAP,
     INPUT_GAP,
+    LABEL,
     MARGIN,
     MARK_SIZE,
     NO,
@@ -33,7 +35,10 @@ Captions = tuple[tuple[str, Colour], ...]
 
 TITLE_SIZES = (34, 29, 24, 20)
 SENTENCE_SIZE, FIGURE_SIZE, PERCENT_SIZE, SMALL_SIZE = 21, 38, 22, 18
-MOTTO = "Synthetic images · research use, not for diagnosis"
+MOTTOES = {
+    "generated": "Synthetic images · research use, not for diagnosis",
+    "residual": "The input with synthetic changes · research use, not for diagnosis",
+}
 
 
 def render_strip(explanation: Explanation, pixels: U8, classifier: ClassifierManifest) -> bytes:
@@ -54,7 +59,8 @@ def render_strip(explanation: Explanation, pixels: U8, classifier: ClassifierMan
     _draw_input(pen, explanation, pixels, words)
     for frame in explanation.frames:
         _draw_frame(pen, explanation, frame, words)
-    _draw_foot(pen, words)
+    _draw_flip_between_frames(pen, explanation)
+    _draw_foot(pen, explanation.mode, words)
     buffer = BytesIO()
     pen.canvas.save(buffer, "PNG", compress_level=3)  # half the time of the default, a tenth more bytes
     return buffer.getvalue()
@@ -98,7 +104,18 @@ def _draw_frame(pen: Pen, explanation: Explanation, frame: Frame, words: Wording
         if frame.index != explanation.flip.frame:
             pen.outline(corner, px(2), QUIET)
         pen.write((x, y), "START", MARK_SIZE, YES, bold=True)
-    _draw_figures(pen, corner, frame.probability, words, _captions(frame, words))
+    _draw_figures(pen, corner, frame.probability, words, _captions(frame, explanation.mode, words))
+
+
+def _draw_flip_between_frames(pen: Pen, explanation: Explanation) -> None:
+    """A line where the flip would stand, behind the last frame before it."""
+    before = _frames_before_the_flip(explanation)
+    if not before:
+        return
+    px, corner = pen.sheet.px, pen.sheet.corner(before - 1)
+    edge = corner[0] + pen.sheet.side
+    pen.line(edge + px(GAP) // 2, corner[1] - px(LABEL - 6), corner[1] + pen.sheet.side, ACCENT, px(4))
+    pen.mark((edge + px(GAP) // 2 - pen.mark_width("FLIP"), corner[1] - px(15)), "FLIP", ACCENT)
 
 
 def _draw_figures(pen: Pen, corner: tuple[int, int], number: float, words: Wording, captions: Captions) -> None:
@@ -114,10 +131,10 @@ def _draw_figures(pen: Pen, corner: tuple[int, int], number: float, words: Wordi
         pen.write((x, y + px(36 + 24 * line)), caption, SMALL_SIZE, colour, widest=side)
 
 
-def _draw_foot(pen: Pen, words: Wording) -> None:
+def _draw_foot(pen: Pen, mode: str, words: Wording) -> None:
     px, left, right = pen.sheet.px, pen.sheet.px(MARGIN), pen.sheet.width - pen.sheet.px(MARGIN)
     y = pen.sheet.height - px(MARGIN) + px(8)
-    taken = pen.write((left, y), MOTTO, SMALL_SIZE, NO)
+    taken = pen.write((left, y), MOTTOES[mode], SMALL_SIZE, NO)
     legend = f"tick: threshold {words.plainly(words.threshold)} · λ: logits of the surrogate"
     if taken + pen.length(legend, SMALL_SIZE) + px(INPUT_GAP) < right - left:
         pen.write((right, y), legend, SMALL_SIZE, QUIET, anchor="rs")
@@ -131,18 +148,36 @@ def _story(explanation: Explanation, words: Wording) -> str:
     flip, sent = explanation.flip, explanation.input_probability
     story = f"The classifier gives the input {words.exactly(sent)} ({words.decision(sent)})."
     if flip.probability is None or flip.lambda_ is None:
-        return f"{story} No frame of this strip changes its decision."
+        return f"{story} Nothing on this walk changes its decision."
     if flip.frame == explanation.start_index:
         return f"{story} It already decides otherwise on the reconstruction: {words.exactly(flip.probability)}."
-    place = f"{words.exactly(flip.probability)} ({_lambda(flip.lambda_)})"
+    place = f"{words.exactly(flip.probability)} ({_lambda(flip.lambda_)}){_between(explanation)}"
     changed = plain_percent(flip.changed_pixels or 0)
     return f"{story} It changes its mind at {place}, where {changed} of the pixels differ clearly from the start."
 
 
-def _captions(frame: Frame, words: Wording) -> Captions:
+def _frames_before_the_flip(explanation: Explanation) -> int | None:
+    """How many frames stand before a flip that is none of them; None where it is one, or is not there."""
+    flip = explanation.flip
+    if flip.frame is not None or flip.lambda_ is None:
+        return None
+    return sum(frame.lambda_ <= flip.lambda_ for frame in explanation.frames)
+
+
+def _between(explanation: Explanation) -> str:
+    """Where a flip stands that is none of the frames."""
+    before = _frames_before_the_flip(explanation)
+    if before is None:
+        return ""
+    return {0: ", before the first frame", len(explanation.frames): ", beyond the last frame"}.get(
+        before, ", between two frames"
+    )
+
+
+def _captions(frame: Frame, mode: str, words: Wording) -> Captions:
     place = (_lambda(frame.lambda_), QUIET)
     if frame.asked is None:
-        return place, ("reconstruction", QUIET)
+        return place, ("the input itself" if mode == "residual" else "reconstruction", QUIET)
     asked = words.plainly(frame.asked)
     return place, (f"asked {asked}", QUIET) if frame.reached else (f"{asked} not reached", YES)
 

@@ -1,5 +1,6 @@
 """The strip shows every frame's exact picture in even spacing, tells the flip without colour, and says what is true."""
 
+from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from tests.toys import classifier_manifest
 from tests.workers.examples import an_explanation
 from workers.explain import Explanation
 from workers.sheet import ACCENT, MOST_PER_ROW, Pen, Sheet, font
-from workers.strip import MOTTO, _story, render_strip
+from workers.strip import MOTTOES, _captions, _story, render_strip
 from workers.wording import Wording
 
 CLASSIFIER = classifier_manifest()
@@ -82,6 +83,24 @@ def test_without_a_flip_nothing_wears_the_accent() -> None:
     assert not (picture == np.array(ImageColor.getrgb(ACCENT))).all(axis=-1).any()
 
 
+@pytest.mark.parametrize(
+    ("lambda_", "words"),
+    [(2.0, "between two frames"), (-9.0, "before the first frame"), (99.0, "beyond the last frame")],
+)
+def test_a_flip_that_is_no_frame_is_told_and_marked_where_it_would_stand(lambda_: float, words: str) -> None:
+    explanation = an_explanation(RISING, start=2, flip=4)
+    explanation = replace(explanation, flip=replace(explanation.flip, frame=None, lambda_=lambda_))
+    assert words in _story(explanation, Wording(0.5))
+    marked = (draw(explanation) == np.array(ImageColor.getrgb(ACCENT))).all(axis=-1).any()
+    assert marked == (lambda_ > -9)
+
+
+def test_a_residual_strip_says_that_it_starts_from_the_input() -> None:
+    start = an_explanation(RISING, start=2).frames[2]
+    assert _captions(start, "residual", Wording(0.5))[1][0] == "the input itself"
+    assert _captions(start, "generated", Wording(0.5))[1][0] == "reconstruction"
+
+
 def test_in_grey_the_flip_still_stands_out_from_the_ground_and_the_start() -> None:
     explanation = an_explanation(RISING, start=2, flip=4)
     grey = np.asarray(Image.fromarray(draw(explanation)).convert("L")).astype(int)
@@ -124,7 +143,7 @@ def test_the_story_tells_what_the_report_tells() -> None:
         "The classifier gives the input 31 % (no). "
         "It changes its mind at 53 % (λ +3.0), where 7 % of the pixels differ clearly from the start."
     )
-    assert "No frame of this strip changes its decision" in _story(an_explanation(RISING[:3]), words)
+    assert "Nothing on this walk changes its decision" in _story(an_explanation(RISING[:3]), words)
     assert "already decides otherwise on the reconstruction: 53 %" in _story(
         an_explanation(RISING, start=4, flip=4), words
     )
@@ -142,7 +161,7 @@ def test_along_a_direction_for_grades_the_strip_speaks_of_grades() -> None:
 def test_every_character_of_the_strip_is_in_its_font(bold: bool) -> None:
     inter = font(bold, 40)
     missing = bytes(inter.getmask("\uffff"))
-    for character in MOTTO.replace(" ", "") + "λ−+<>≥·→%…0123456789äöüßéñøčł":
+    for character in "".join(MOTTOES.values()).replace(" ", "") + "λ−+<>≥·→%…0123456789äöüßéñøčł":
         assert bytes(inter.getmask(character)) != missing, character
 
 
