@@ -95,7 +95,14 @@ def test_a_finished_job_carries_its_report_and_where_everything_is(client: TestC
     drawn = {"strip": f"/jobs/{job_id}/heatmaps/strip.png", "gradcam": f"/jobs/{job_id}/heatmaps/gradcam.png"}
     assert job["report"]["heatmaps"] == {**drawn, "occlusion": None}
     ends = {"self": "", "cancel": "/cancel", "events": "/events", "strip": "/strip.png", "report": "/report.json"}
-    assert job["links"] == {**{part: f"/jobs/{job_id}{end}" for part, end in ends.items()}, "view": f"/#job={job_id}"}
+    links = {part: f"/jobs/{job_id}{end}" for part, end in ends.items()}
+    assert job["links"] == {**links, "animation": None, "view": f"/#job={job_id}"}
+
+
+def test_a_job_links_to_its_animation_where_one_was_asked_for(client: TestClient) -> None:
+    job = post(client, animation="true").json()
+    assert job["links"]["animation"] == f"/jobs/{job['id']}/animation.webp"
+    assert client.get(job["links"]["animation"]).json()["code"] == "job-not-finished"
 
 
 def test_a_failed_job_says_why(client: TestClient, service: Service) -> None:
