@@ -42,6 +42,7 @@ from training.config import DirectionConfig, Section, load_toml
 from training.device import describe_device
 from training.direction_search import check_config, search
 from training.errors import ConfigError, DataError
+from training.feature_map import Exposed, expose
 from training.fit_direction import direction_notes
 from training.further_directions import Found, Labelled
 from training.onnx_networks import Network, open_network
@@ -154,6 +155,7 @@ def add_classifier(config: AddedClassifierConfig, bundles: Path, endpoints: Endp
     found = search(space, f, target.classes, target.aim, config.direction, val, labelled, config.seed)
     attributes = take_apart(found, space, f, target.aim, config.direction.attribute_samples)
     metrics = surrogate_metrics(found)
+    seen = exposed(config.black_box, brought, image, len(target.classes))
     manifest = ClassifierManifest(
         id=config.id,
         version=config.version,
@@ -165,6 +167,7 @@ def add_classifier(config: AddedClassifierConfig, bundles: Path, endpoints: Endp
         source=source,
         input=config.black_box.input,
         output=config.black_box.output,
+        feature_map=seen and seen.feature_map,
         directions=tuple(found.directions),
         walk={name: d.walk for name, d in found.directions.items()},
         aims=found.aims,
@@ -175,7 +178,15 @@ def add_classifier(config: AddedClassifierConfig, bundles: Path, endpoints: Endp
     )
     golden = golden_answers(space.render(space.draw(GOLDEN_PAIRS, GOLDEN_SEED)), f)
     files: dict[str, bytes | Path] = {"direction.npz": direction_file(found.directions), "golden.npz": golden}
-    return write_bundle(bundles, manifest, {**files, **brought, **documents(config, manifest, found)})
+    shown = seen.files() if seen else {}
+    return write_bundle(bundles, manifest, {**files, **brought, **shown, **documents(config, manifest, found)})
+
+
+def exposed(black_box: BlackBoxConfig, brought: dict[str, Path], image: ImageSpec, classes: int) -> Exposed | None:
+    """f with its feature map, where it is a file that has one within reach."""
+    if "classifier.onnx" not in brought:
+        return None
+    return expose(brought["classifier.onnx"], image, classes, black_box.input, black_box.output)
 
 
 def take_apart(found: Found, space: Space, f: Network, aim: Aim, samples: int) -> tuple[Attribute, ...]:

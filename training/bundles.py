@@ -18,6 +18,7 @@ from models.traversal import Direction, load_directions, logit
 from training.config import RunConfig
 from training.data import image_spec
 from training.device import describe_device
+from training.feature_map import expose
 from training.onnx_networks import Network, open_network
 from training.prepare import load_split
 from training.runfolder import RunFolder
@@ -110,6 +111,8 @@ def write_classifier(
     """
     networks, c = open_networks(run), config.classifier
     w = draw_latents(networks["mapping"], GOLDEN_PAIRS, config.gan.latent_size, GOLDEN_SEED)
+    network = run.need("onnx", "classifier.onnx", verb="export")
+    seen = expose(network, image_spec(config.data), len(config.data.classes))
     manifest = ClassifierManifest(
         id=c.id,
         version=config.version,
@@ -118,6 +121,7 @@ def write_classifier(
         classes=config.data.classes,
         target=c.aim.target,
         threshold=c.threshold,
+        feature_map=seen and seen.feature_map,
         directions=tuple(directions),
         walk={name: d.walk for name, d in directions.items()},
         aims=dict(aims),
@@ -127,7 +131,8 @@ def write_classifier(
         provenance=provenance(config, run),
     )
     files: dict[str, bytes | Path] = {
-        "classifier.onnx": run.need("onnx", "classifier.onnx", verb="export"),
+        "classifier.onnx": network,
+        **(seen.files() if seen else {}),
         "direction.npz": direction_file(directions),
         "golden.npz": golden_answers(to_uint8(networks["generator"](w)), networks["classifier"]),
     }
