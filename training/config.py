@@ -71,6 +71,10 @@ class ClassifierConfig(Section):
     layers: tuple[Positive, Positive, Positive, Positive] = (3, 4, 6, 3)  # bottleneck blocks: ResNet50
     width: Positive = 64
     stem: Stem = "coarse"  # fine for images of 64 px and less
+    teacher_passes: Annotated[int, Field(ge=0)] = (
+        0  # of a network like the domain network, whose answers f is taught too
+    )
+    teacher_share: Share = 0.7  # of them in what f is taught; the labels are the rest
     passes: Positive = 30
     batch: Positive = 64
     lr: float = 1e-3

@@ -2,6 +2,9 @@
 
 f is the black box that a run explains when it brings none of its own. The domain network is another architecture with
 another seed; f never sees it, it never sees f, and its features measure how alike two sets of images are.
+
+Deep networks learn slowly from a few thousand images. f may therefore have a teacher, a small network with a seed of
+its own, whose answers it learns beside the labels (Hinton et al. 2015); the domain network is never that teacher.
 """
 
 from __future__ import annotations
@@ -42,27 +45,33 @@ class Recipe:
         build: makes the network.
         passes: over the training images.
         seed: of weights, order and jitter.
+        teacher: the recipe whose network it learns from too.
     """
 
     name: str
     build: Callable[[], ResNet]
     passes: int
     seed: int
+    teacher: str | None = None
 
 
-def recipes(config: RunConfig) -> tuple[Recipe, Recipe]:
-    """The two networks that a run trains on labels: f, then the domain network."""
+def recipes(config: RunConfig) -> list[Recipe]:
+    """The networks that a run trains on labels, in order: f after its teacher, if it has one; the domain network."""
     c, channels, outputs = config.classifier, config.data.channels, len(config.data.classes)
+
+    def small() -> ResNet:
+        return domain_resnet(channels, outputs, c.domain_width, c.domain_stem)
+
     f = Recipe(
-        "classifier", lambda: bottleneck_resnet(channels, outputs, c.layers, c.width, c.stem), c.passes, config.seed
+        "classifier",
+        lambda: bottleneck_resnet(channels, outputs, c.layers, c.width, c.stem),
+        c.passes,
+        config.seed,
+        teacher="teacher" if c.teacher_passes else None,
     )
-    domain = Recipe(
-        "domain",
-        lambda: domain_resnet(channels, outputs, c.domain_width, c.domain_stem),
-        c.domain_passes,
-        config.seed + 1000,
-    )
-    return f, domain
+    domain = Recipe("domain", small, c.domain_passes, config.seed + 1000)
+    teacher = Recipe("teacher", small, c.teacher_passes, config.seed + 2000)
+    return [teacher, f, domain] if c.teacher_passes else [f, domain]
 
 
 def jitter(x: Tensor, *, mirror: bool) -> Tensor:
@@ -119,6 +128,7 @@ def train_one(config: RunConfig, run: RunFolder, recipe: Recipe, train: ImageSet
             part.load_state_dict(state[name])
         done, best, best_auc = state["passes"], state["best"], state["best_auc"]
         set_rng_state(state["rng"])
+    teacher = None if recipe.teacher is None else load_network(config, run, recipe.teacher)
     step = done * steps
     images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
     with progress(recipe.name, recipe.passes * len(train), done * len(train)) as advance:
@@ -126,9 +136,11 @@ def train_one(config: RunConfig, run: RunFolder, recipe: Recipe, train: ImageSet
             network.train()
             for index in torch.randperm(len(train)).split(c.batch):
                 x = images[index].to(device).float() / 127.5 - 1
-                loss = supervise(
-                    network, jitter(x, mirror=config.data.mirror), labels[index].to(device), c.label_smoothing
-                )
+                x, y = jitter(x, mirror=config.data.mirror), labels[index].to(device)
+                if teacher is None:
+                    loss = supervise(network, x, y, c.label_smoothing)
+                else:
+                    loss = supervise(network, x, taught(teacher, x, y, c.teacher_share), 0.0)
                 set_learning_rate(optimiser, step / (recipe.passes * steps), c.lr)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
@@ -155,8 +167,17 @@ def train_one(config: RunConfig, run: RunFolder, recipe: Recipe, train: ImageSet
             )
 
 
+@torch.no_grad()
+def taught(teacher: ResNet, x: Tensor, labels: Tensor, share: float) -> Tensor:
+    """What to learn of images [N, C, S, S]: the teacher's answers and the labels [N], mixed → probabilities [N, K]."""
+    with torch.autocast(x.device.type, dtype=torch.bfloat16):
+        logits = teacher(x.contiguous(memory_format=torch.channels_last))
+    soft = logits.float().softmax(dim=1)
+    return share * soft + (1 - share) * F.one_hot(labels, soft.shape[1])
+
+
 def supervise(network: ResNet, x: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Cross-entropy of one batch, feature maps in bfloat16: images [N, C, S, S] and labels [N] → scalar."""
+    """Cross-entropy of one batch, feature maps in bfloat16: images [N, C, S, S], labels [N] or [N, K] → scalar."""
     with torch.autocast(x.device.type, dtype=torch.bfloat16):
         logits = network(x.contiguous(memory_format=torch.channels_last))
     return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
@@ -172,7 +193,7 @@ def follow(average: ResNet, network: ResNet, steps: int) -> None:
 
 
 def load_network(config: RunConfig, run: RunFolder, name: str) -> ResNet:
-    """The best weights of `classifier` or `domain`, ready to evaluate; StepMissing before training."""
+    """The best weights of `classifier`, `teacher` or `domain`, ready to evaluate; StepMissing before training."""
     run.need("checkpoints", f"{name}.pt", verb="train-classifier")
     recipe = next(r for r in recipes(config) if r.name == name)
     network = recipe.build()
