@@ -13,6 +13,8 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Walk = Literal["paper", "natural", "blend", "eigen"]
+Mode = Literal["generated", "residual"]
+"""How a strip's frames are made: drawn by the generator, or the input with the generator's change added."""
 EndpointId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=63)]
 """Lower case with single underscores, so that it can end the name of an environment variable."""
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -314,7 +316,7 @@ class ClassifierManifest(Value):
     output: ClassifierOutput = ClassifierOutput()
     feature_map: FeatureMap | None = None
     """Where f can be asked what it sees where; None: f is a black box throughout."""
-    mode: Literal["generated", "residual"] = "generated"
+    mode: Mode = "generated"
     """How frames are made unless a request says otherwise: whichever measured better on val."""
     directions: tuple[Identifier, ...] = Field(min_length=1)
     walk: dict[Identifier, Walk]
