@@ -180,6 +180,7 @@ class EvaluateConfig(Section):
     bootstrap: Positive = 1000
     max_images: Positive | None = None  # None: the whole test split
     direction_images: Positive | None = 200  # for each named direction beside main; None: the whole test split
+    map_images: Positive | None = 200  # whose evidence maps are scored; None: the whole test split
 
 
 class AuditConfig(Section):

@@ -27,6 +27,7 @@ from training.evaluate import FRESH_SEED, PAIRS, Networks, ask, drawn, explain_a
 from training.feature_network import describe, export_features, features_of
 from training.fit_direction import candidates
 from training.image_sets import set_figures, strip_fid_ratio
+from training.map_figures import map_figures
 from training.notes import run_notes
 from training.onnx_networks import Network, open_network
 from training.outcomes import (
@@ -66,6 +67,8 @@ def evaluate(model: Networks, test: ImageSet, settings: EvaluateConfig, seed: in
     outcomes = explain_all(model, test.images, features=features)
     found = with_intervals(figures_over(outcomes, right, aim.threshold), test.patients, draws, seed)
     space = {name: found.pop(name) for name in SPACE_FIGURES}
+    mapped = some_of(test, settings.map_images, seed)
+    found |= map_figures(model, mapped.images, mapped.patients, draws, seed)
     surrogate, scatter = surrogate_figures(model, settings, seed)
     if features is not None:
         real = describe(features, test.images)

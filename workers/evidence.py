@@ -138,7 +138,7 @@ def gather(
         explanation: what was found.
         pixels: the input, uint8 [C, S, S].
         names: which maps, as `wanted_maps` told.
-        scores: whether to score them: 45 images for f for each map, and 3 more.
+        scores: whether to score them: 45 images for f for each map, and 4 more.
         should_abort: asked before f is.
 
     Raises:
@@ -163,7 +163,8 @@ def gather(
     if not (scores and maps):
         return Evidence(maps, places)
     other = counterfactual(explanation)
-    found = score_maps(maps, pixels, explanation.frames[other].pixels, decided=explanation.input_decision, ask=ask)
+    start, end = (explanation.frames[index].pixels for index in (explanation.start_index, other))
+    found = score_maps(maps, pixels, start, end, decided=explanation.input_decision, ask=ask)
     return Evidence(maps, places, other, found)
 
 

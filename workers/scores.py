@@ -31,9 +31,9 @@ class MapScores:
     """Three scores of one map on one image.
 
     Attributes:
-        cout: Counterfactual transition score (Khorram & Fuxin 2022): while the input's pixels are exchanged for those
-            of the counterfactual, the area under f's answer for the side that it is to change to, less the area under
-            its answer for the other side; -1..1, more is better.
+        cout: Counterfactual transition score (Khorram & Fuxin 2022): while the pixels of the strip's start are
+            exchanged for those of the counterfactual, the area under f's answer for the side that it is to change to,
+            less the area under its answer for the other side; -1..1, more is better.
         insertion: area under f's answer for its decision on the input while the input's pixels are put into its blurred
             copy (Petsiuk et al. 2018); 0..1, more is better.
         deletion: the same while they are taken out again, from the input to its blurred copy; 0..1, less is better.
@@ -45,30 +45,34 @@ class MapScores:
 
 
 def score_maps(
-    maps: Mapping[Name, F32], pixels: U8, counterfactual: U8, *, decided: bool, ask: Ask
+    maps: Mapping[Name, F32], pixels: U8, start: U8, counterfactual: U8, *, decided: bool, ask: Ask
 ) -> dict[Name, MapScores]:
     """Score every map on the same image with the same counterfactual.
 
     Args:
         maps: float32 [S, S] each. The more a map says about a pixel, with whichever sign, the earlier its turn.
         pixels: the input, uint8 [C, S, S].
+        start: where the strip starts: the input itself in residual mode, else what the generator makes of it, so that
+            nothing is exchanged but what the strip changes; uint8 [C, S, S].
         counterfactual: the image on which f is surest of the other decision, uint8 [C, S, S].
         decided: f's decision about the input.
-        ask: f; asked about 3 (T - 1) images for each map, and 3 more.
+        ask: f; asked about 3 (T - 1) images for each map, and 4 more.
     """
     blank = np.asarray(np.rint(blurred(pixels)), np.uint8)
-    ends = ask(np.stack([pixels, counterfactual, blank]))
-    here, there, nothing = (float(number) if decided else 1 - float(number) for number in ends)  # for the decision
+    ends = ask(np.stack([pixels, start, counterfactual, blank]))
+    here, begun, there, nothing = (
+        float(number) if decided else 1 - float(number) for number in ends
+    )  # for the decision
 
-    def area(turns: U8, start: U8, end: U8, first: float, last: float) -> float:
-        answers = ask(transition(start, end, turns))
+    def area(turns: U8, origin: U8, end: U8, first: float, last: float) -> float:
+        answers = ask(transition(origin, end, turns))
         between = answers if decided else 1 - answers
         return float(first / 2 + between.sum() + last / 2) / STEPS
 
     scores = {}
     for name, values in maps.items():
         turns = turn_of_pixels(values)
-        kept = area(turns, pixels, counterfactual, here, there)
+        kept = area(turns, start, counterfactual, begun, there)
         scores[name] = MapScores(
             cout=1 - 2 * kept,  # (1 - kept) is the area for the other side
             insertion=area(turns, blank, pixels, nothing, here),

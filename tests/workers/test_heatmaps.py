@@ -138,7 +138,7 @@ def test_a_map_that_knows_the_band_is_scored_above_one_that_looks_elsewhere() ->
     elsewhere = np.zeros((16, 16), np.float32)
     elsewhere[8:] = 1
     good, bad = score_maps(
-        {"strip": toy_strip_map(), "other": elsewhere}, UNLIKELY, there, decided=False, ask=ask
+        {"strip": toy_strip_map(), "other": elsewhere}, UNLIKELY, UNLIKELY, there, decided=False, ask=ask
     ).values()
     assert good.cout > 0.5 > bad.cout
     assert good.cout <= 1
@@ -148,7 +148,7 @@ def test_a_map_that_knows_the_band_is_scored_above_one_that_looks_elsewhere() ->
 def test_scores_are_taken_for_the_decision_whichever_it_is() -> None:
     likely, unlikely = toys.image(toys.first_for(0.9)), toys.image(toys.first_for(0.1))
     band = {"strip": toy_strip_map()}
-    up = score_maps(band, unlikely, likely, decided=False, ask=ask)["strip"]
-    down = score_maps(band, likely, unlikely, decided=True, ask=ask)["strip"]
+    up = score_maps(band, unlikely, unlikely, likely, decided=False, ask=ask)["strip"]
+    down = score_maps(band, likely, likely, unlikely, decided=True, ask=ask)["strip"]
     assert up.cout == pytest.approx(down.cout, abs=0.02)
     assert down.insertion > down.deletion  # what makes the band bright is put in, and taken out, first
