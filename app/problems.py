@@ -68,6 +68,7 @@ UNSUPPORTED_IMAGE = Kind(415, "unsupported-image", "The file is not an image tha
 
 HOST_REFUSED = Kind(421, "host-refused", "The service is not known by this name")
 
+HEATMAP_UNAVAILABLE = Kind(422, "heatmap-unavailable", "The classifier has no such heatmap")
 TARGET_CLASS_MISMATCH = Kind(422, "target-class-mismatch", "The direction is not about the class that was asked for")
 INVALID_REQUEST = Kind(422, "invalid-request", "A field is missing or out of range")
 IMAGE_EMPTY = Kind(422, "image-empty", "The file holds no pixels")

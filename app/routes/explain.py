@@ -112,6 +112,7 @@ router = APIRouter(tags=["explain"])
             problems.UNSUPPORTED_BODY,
             problems.UNSUPPORTED_IMAGE,
             problems.INVALID_REQUEST,
+            problems.HEATMAP_UNAVAILABLE,
             problems.TARGET_CLASS_MISMATCH,
             problems.IMAGE_EMPTY,
             problems.IMAGE_TOO_SMALL,
@@ -188,6 +189,9 @@ def _accept(
     classifier = service.open_classifier(form.classifier_id, form.classifier_version).manifest
     service.bundles.open_space(classifier.space.id, classifier.space.version)
     direction = _direction(classifier, form)
+    if form.heatmap == "gradcam" and classifier.feature_map is None:
+        detail = f"{classifier.id} {classifier.version} cannot be looked into; ask for occlusion, or for both."
+        raise Problem(problems.HEATMAP_UNAVAILABLE, detail)
     if form.callback is not None and form.callback not in service.webhooks:
         known = ", ".join(service.webhooks) or "none"
         raise Problem(problems.WEBHOOK_NOT_FOUND, f"The webhooks that are configured: {known}.")

@@ -161,6 +161,17 @@ def test_targets_and_frames_exclude_each_other(client: TestClient) -> None:
     assert "not both" in assert_problem(answer, 422, "invalid-request")["errors"][0]["detail"]
 
 
+def test_gradcam_of_a_black_box_is_refused_at_the_door(client: TestClient, broker: Redis) -> None:
+    assert_problem(post(client, heatmap="gradcam"), 422, "heatmap-unavailable")
+    assert_nothing_queued(broker)
+
+
+def test_a_job_is_to_get_maps_and_scores_as_it_was_asked(client: TestClient, service: Service) -> None:
+    plain, asked = post(client).json()["id"], post(client, heatmap="occlusion", scores="true").json()["id"]
+    requests = [service.jobs.get(job_id).request for job_id in (plain, asked)]  # type: ignore[union-attr]
+    assert [(request.heatmap, request.scores) for request in requests] == [("both", False), ("occlusion", True)]
+
+
 def test_what_was_sent_is_never_repeated(client: TestClient) -> None:
     assert "Nobody" not in post(client, frames="Nobody^Particular", span="Nobody").text
 
