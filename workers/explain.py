@@ -123,6 +123,8 @@ class Explanation:
     """E(x), where the walk starts, [D]"""
     walked: Walked
     """every step that f was asked on, the frames among them"""
+    residual: Residual | None
+    """what residual frames are made of; None where frames are generated"""
     timing_ms: Mapping[str, float]
     """milliseconds spent in "encode", "traverse" (choosing λ), "synthesise" and "predict" """
     answer: Literal["probability", "expected_grade"] = "probability"
@@ -195,6 +197,7 @@ def explain(
         flip=_flip(walked, places, start, aim.threshold, decision),
         code=w,
         walked=walked,
+        residual=begun.residual,
         timing_ms=calls.timing_ms,
     )
 
@@ -208,6 +211,7 @@ class _Begun:
     """G(w) as delivered, uint8 [C, S, S]"""
     reconstruction_probability: float
     walked: Walked
+    residual: Residual | None
     look: Look
     """asks f at further steps [N], in one batch, and joins them to what was seen"""
 
@@ -217,11 +221,12 @@ def _begin(calls: Calls, pixels: U8, w: F32, mode: str) -> _Begun:
     grid = calls.timed("traverse", lambda: coarse_grid(w, calls.direction, calls.model.latent))
     middle = len(grid) // 2
     drawn = calls.draw(w, grid)
-    render = Residual.along(pixels, drawn, middle) if mode == "residual" else to_uint8
+    residual = Residual.along(pixels, drawn, middle) if mode == "residual" else None
+    render = residual or to_uint8
     coarse, reconstruction = render(drawn), to_uint8(drawn[middle])
     others = np.delete(coarse, middle, axis=0)
     answers = calls.predict(np.concatenate([pixels[None], reconstruction[None], others]))
-    at_start = answers[0] if mode == "residual" else answers[1]
+    at_start = answers[1] if residual is None else answers[0]
     curve = np.insert(answers[2:], middle, at_start)
 
     def look(walked: Walked, lambdas: F64) -> Walked:
@@ -231,7 +236,7 @@ def _begin(calls: Calls, pixels: U8, w: F32, mode: str) -> _Begun:
         there = render(calls.draw(w, new))
         return walked.joined(new, calls.predict(there), there)
 
-    return _Begun(float(answers[0]), reconstruction, float(answers[1]), Walked(grid, curve, coarse), look)
+    return _Begun(float(answers[0]), reconstruction, float(answers[1]), Walked(grid, curve, coarse), residual, look)
 
 
 def _check(model: Model, pixels: U8, mode: str, direction: str) -> None:

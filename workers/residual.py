@@ -3,8 +3,8 @@
     frame(λ) = x + m · (G(w(λ)) − G(w(0)))
 
 What the generator cannot draw (screws, cables, markers, fine texture) stays, for it is taken from x. The soft mask m is
-made of the walk itself: 1 where the walk changes the image clearly, 0 where it hardly does, so that what the walk does
-not touch keeps the input's values exactly. At λ = 0 the frame is the input, bit for bit.
+made of the walk itself: 1 where it changes the image much, 0 where it hardly does in comparison, so that what the walk
+does not touch keeps the input's values exactly. At λ = 0 the frame is the input, bit for bit.
 F: frames, C: channels, S: the side of the square images.
 """
 
@@ -20,8 +20,10 @@ from models.pixels import to_float, to_uint8
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 
-UNTOUCHED, TOUCHED = 0.02, 0.06
-"""Largest change along the walk, as a share of the range, up to which a pixel stays and from which it changes fully."""
+UNTOUCHED, TOUCHED = 0.12, 0.36
+"""Of the largest change that the walk makes anywhere: up to which share a pixel stays, and from which it follows."""
+LEAST_CHANGE = 0.02
+"""A walk that changes no place by more than this share of the range is not taken for one that does."""
 BLUR_PX, BLUR_AT_PX = 1.0, 64
 """Standard deviation of the blur on images of this side; it grows with the side."""
 
@@ -54,18 +56,19 @@ class Residual:
 
 
 def soft_mask(drawn: F32, start: int) -> F32:
-    """Where a walk changes the image: its largest difference from the start, blurred, between two limits.
+    """Where a walk changes the image: its largest difference from the start at each place, blurred, between two limits.
 
     Args:
         drawn: G along the whole walk, [F, C, S, S] in [-1, 1].
         start: which of them is at λ = 0.
 
     Returns:
-        float32 [S, S] in 0..1, rising smoothly from 0 below `UNTOUCHED` to 1 above `TOUCHED`.
+        float32 [S, S] in 0..1, rising smoothly from 0 at `UNTOUCHED` to 1 at `TOUCHED`.
     """
     largest = np.abs(drawn - drawn[start]).max(axis=(0, 1)) / 2  # [S, S], share of the range
     blurred = _blurred(largest, BLUR_PX * drawn.shape[-1] / BLUR_AT_PX)
-    share = np.clip((blurred - UNTOUCHED) / (TOUCHED - UNTOUCHED), 0, 1)
+    relative = blurred / max(float(blurred.max()), LEAST_CHANGE)
+    share = np.clip((relative - UNTOUCHED) / (TOUCHED - UNTOUCHED), 0, 1)
     return np.asarray(share**2 * (3 - 2 * share), np.float32)
 
 

@@ -120,5 +120,6 @@ def an_explanation(
         flip=found,
         code=np.zeros(8, np.float32),
         walked=walked,
+        residual=None,
         timing_ms={"encode": 1.0, "traverse": 1.0, "synthesise": 1.0, "predict": 1.0},
     )

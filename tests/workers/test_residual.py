@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from workers.residual import TOUCHED, UNTOUCHED, Residual, soft_mask
+from workers.residual import LEAST_CHANGE, TOUCHED, UNTOUCHED, Residual, soft_mask
 
 START = 1
 PIXELS = np.random.default_rng(0).integers(40, 200, (1, 16, 16), np.uint8)
@@ -28,9 +28,16 @@ def test_the_mask_is_one_where_the_walk_changes_much_and_nothing_where_it_does_n
     assert (np.diff(mask, axis=0) <= 0).all(), "it falls off softly"
 
 
-def test_small_changes_of_the_generator_count_for_nothing() -> None:
-    assert (soft_mask(walked(UNTOUCHED), START) == 0).all()
-    assert soft_mask(walked(TOUCHED), START).max() > 0.9
+def test_a_place_that_changes_little_beside_another_stays() -> None:
+    drawn = walked(0.2)
+    drawn[2, :, 12:] = 2 * 0.2 * UNTOUCHED * 0.9
+    assert (soft_mask(drawn, START)[10:] == 0).all()
+    drawn[2, :, 12:] = 2 * 0.2 * TOUCHED * 1.1
+    assert (soft_mask(drawn, START)[14:] == 1).all()
+
+
+def test_a_walk_that_changes_next_to_nothing_changes_nothing() -> None:
+    assert (soft_mask(walked(0.9 * LEAST_CHANGE * UNTOUCHED), START) == 0).all()
 
 
 def test_the_start_is_the_input() -> None:
