@@ -11,6 +11,7 @@ from models.errors import BundleExists, BundleNotFound
 from models.pixels import encode_png
 from models.store import Store
 from tests import toys
+from tests.seeing_toys import seeing_classifier_onnx
 from training.__main__ import app
 from training.add_classifier import AddedClassifierConfig, add_classifier, load_added_classifier
 from training.direction import cosine
@@ -65,6 +66,17 @@ def test_a_second_classifier_is_served_as_the_first(place: Path) -> None:
     assert explain(model, toys.image(toys.first_for(0.2), 1.0)).flip.reached
     assert bundle.manifest.metrics["surrogate_auc"].value > 0.99
     assert "flips" in (path / "card.md").read_text()
+
+
+def test_a_classifier_with_a_feature_map_within_reach_brings_it_along(place: Path) -> None:
+    (place / "f.onnx").write_bytes(seeing_classifier_onnx(shown=False))
+    add_classifier(config(place), place / "bundles", Endpoints())
+    store = Store(place / "bundles")
+    seeing = store.open_classifier("second")
+    assert seeing.manifest.feature_map is not None
+    model = Networks.open(store.open_space("toy-space"), seeing, threads=1)
+    model.replay_golden()
+    assert model.head is not None
 
 
 def test_labels_of_train_images_are_enough_for_nuisances(place: Path) -> None:
