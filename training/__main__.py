@@ -173,6 +173,14 @@ def find_attributes_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
         typer.echo(line)
 
 
+@app.command("choose-mode")
+def choose_mode_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
+    """Choose on val how frames are made unless a request says otherwise: generated, or residual."""
+    from training.choose_mode import choose_run_mode, mode_note
+
+    typer.echo(mode_note(choose_run_mode(*_open(config, runs))))
+
+
 @app.command("fit-gate")
 def fit_gate_command(
     config: Config,

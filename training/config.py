@@ -170,6 +170,7 @@ class DirectionConfig(Section):
     project_out: tuple[str, ...] = ()  # of these, what a further direction must not change
     project_out_of_main: bool = False  # main itself must not; as it was, it stays under the name `unprojected`
     attribute_samples: int = Field(default=8000, ge=0)  # the most images f is asked about for attributes; 0: find none
+    mode_images: Positive = 100  # val images that are explained in both modes, to choose the bundle's own
     nuisance_images: Positive = 4000  # real train images that the nuisances are fitted on, at most
 
 

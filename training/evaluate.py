@@ -15,17 +15,20 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from models.manifest import Mode
 from models.pixels import to_float, to_uint8
 from models.store import Store
 from models.traversal import surrogate_logit, walk
 from training import metrics
 from training.feature_network import describe
+from training.markers import Marked, is_kept
 from training.onnx_networks import Network, open_network
 from training.outcomes import Outcome
 from training.pictures import Pictures
 from training.report import Strip
 from training.runfolder import progress
 from workers.endpoints import Endpoints
+from workers.similarity import ms_ssim
 from workers.explain import Explanation, explain
 from workers.networks import Networks
 
@@ -70,6 +73,7 @@ def explain_all(
     direction: str = "main",
     title: str = "explaining",
     features: Network | None = None,
+    mode: Mode | None = None,
 ) -> list[Outcome]:
     """Explains every image, uint8 [N, C, S, S], asking for the probabilities 0.05, 0.15 … 0.95.
 
@@ -79,10 +83,15 @@ def explain_all(
         direction: to walk.
         title: of the progress bar.
         features: describes the flip frames; without it they are not kept.
+        mode: how frames are made; the bundle's own unless given.
     """
+    chosen = mode or model.classifier.manifest.mode
+
+    def explained(pixels: np.ndarray) -> Explanation:
+        return explain(model, pixels, direction=direction, targets=TARGETS, mode=chosen)
 
     def one(pixels: np.ndarray) -> Outcome:
-        return outcome_of(model, pixels, explain(model, pixels, direction=direction, targets=TARGETS), features)
+        return outcome_of(model, pixels, explained(pixels), features)
 
     outcomes = []
     with progress(title, len(images)) as advance:
@@ -97,10 +106,9 @@ def outcome_of(model: Networks, pixels: np.ndarray, e: Explanation, features: Ne
     w = model.encode(to_float(pixels[None]))
     walked = model.directions[e.direction]
     steps = np.linspace(e.frames[0].lambda_, e.frames[-1].lambda_, MONOTONICITY_STEPS)
-    answers = model.classify(to_float(to_uint8(model.synthesise(walk(w[0], walked, steps)))), e.direction)
-    changed, described = float("nan"), None
+    answers = model.classify(to_float(rendered(e, model.synthesise(walk(w[0], walked, steps)))), e.direction)
+    changed, described, start = float("nan"), None, e.frames[e.start_index].pixels
     if (flip := e.flip.pixels) is not None:
-        start = e.frames[e.start_index].pixels
         changed = float(np.abs(flip / 255 - start / 255).mean())
         described = None if features is None else describe(features, flip[None])[0]
     asked = [(f.asked, f.probability) for f in e.frames if f.asked is not None]
@@ -118,8 +126,31 @@ def outcome_of(model: Networks, pixels: np.ndarray, e: Explanation, features: Ne
         monotonicity=metrics.rank_correlation(steps, answers),
         change_map=change_map(e.frames[0].pixels, e.frames[-1].pixels),
         ms_ssim=e.reconstruction.ms_ssim,
+        start_ms_ssim=1.0 if (start == pixels).all() else ms_ssim(pixels, start),
         mae=e.reconstruction.mae,
     )
+
+
+def rendered(e: Explanation, drawn: np.ndarray) -> np.ndarray:
+    """G(w(λ)), float32 [N, C, S, S], as an explanation of this image delivers it: uint8 [N, C, S, S]."""
+    return to_uint8(drawn) if e.residual is None else e.residual(np.clip(drawn, -1, 1))
+
+
+def explain_marked(model: Networks, marked: Marked) -> tuple[np.ndarray, np.ndarray]:
+    """Explains images with a drawn marker in residual mode: which still flip, and which keep it, bool [N] both."""
+
+    def one(index: int) -> tuple[bool, bool]:
+        pixels, place = marked.images[index], marked.places[index]
+        e = explain(model, pixels, targets=TARGETS, mode="residual")
+        return e.flip.reached, is_kept(pixels, np.stack([frame.pixels for frame in e.frames]), place)
+
+    found = []
+    with progress("explaining images with markers", len(marked.images)) as advance:
+        for pair in at_once(one, range(len(marked.images))):
+            found.append(pair)
+            advance(1)
+    flipped, kept = zip(*found, strict=True)
+    return np.array(flipped), np.array(kept)
 
 
 def change_map(first: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -193,7 +224,8 @@ def show(
     model: Networks, inputs: np.ndarray, samples: np.ndarray, reconstructed: np.ndarray
 ) -> tuple[Pictures, tuple[Strip, ...]]:
     """Pictures of images, uint8 [n, C, S, S], as they are explained, beside samples and their reconstructions."""
-    strips = [explain(model, pixels, frames=STRIP_FRAMES) for pixels in inputs]
+    mode = model.classifier.manifest.mode
+    strips = [explain(model, pixels, frames=STRIP_FRAMES, mode=mode) for pixels in inputs]
     frames = np.stack([[frame.pixels for frame in e.frames] for e in strips])
     told = tuple(
         Strip(

@@ -26,6 +26,8 @@ from training.errors import ConfigError, DataError
 from training.evaluate import FRESH_SEED, PAIRS, Networks, ask, drawn, explain_all, open_model, picture, show, starts
 from training.feature_network import describe, export_features, features_of
 from training.fit_direction import candidates
+from training.map_figures import map_figures
+from training.mode_figures import explain_otherwise, marker_figures, mode_figures, other_mode, residual_figures
 from training.image_sets import set_figures, strip_fid_ratio
 from training.map_figures import map_figures
 from training.notes import run_notes
@@ -72,8 +74,19 @@ def evaluate(model: Networks, test: ImageSet, settings: EvaluateConfig, seed: in
     surrogate, scatter = surrogate_figures(model, settings, seed)
     if features is not None:
         real = describe(features, test.images)
+    mode = model.classifier.manifest.mode
+    otherwise = explain_otherwise(model, test.images, features)
+    residual = outcomes if mode == "residual" else otherwise
+    compared = mode_figures(otherwise, other_mode(mode), aim.threshold) | residual_figures(residual)
+    found |= with_intervals(compared, test.patients, draws, seed)
+    kept = marker_figures(model, part.images, [residual[i] for i in index], seed)
+    found |= with_intervals(kept, part.patients, draws, seed)
+    mapped = some_of(test, settings.map_images, seed)
+    found |= map_figures(model, mapped.images, mapped.patients, draws, seed)
         space |= set_figures(real, describe(features, drawn(model, len(test))), test.patients, draws, seed)
         found |= flip_figure(outcomes, aim.threshold, real, right, test.patients, seed)
+        fid = flip_figure(otherwise, aim.threshold, real, right, test.patients, seed)
+        found |= {f"{name}_{other_mode(mode)}": metric for name, metric in fid.items()}
     classes = model.classifier.manifest.classes
     return Report(
         measured=digests(model.space, model.classifier),

@@ -6,6 +6,8 @@ import json
 
 from training.attributes import CHOICE as ATTRIBUTES
 from training.attributes import attribute_notes
+from training.choose_mode import CHOICE as MODE
+from training.choose_mode import mode_note
 from training.config import RunConfig
 from training.errors import StepMissing
 from training.fit_direction import direction_notes
@@ -19,8 +21,10 @@ def run_notes(config: RunConfig, run: RunFolder) -> list[str]:
     if "curve" not in choice:
         raise StepMissing("choice.json is of an older form: run `python -m training fit-direction` again")
     attributes = run.path / "direction" / ATTRIBUTES
+    mode = run.path / "direction" / MODE
     notes = [
         *direction_notes(choice),
+        *([mode_note(json.loads(mode.read_text()))] if mode.exists() else ()),
         *(attribute_notes(json.loads(attributes.read_text())) if attributes.exists() else ()),
         "Weights are stored in 8 bits, those of the classifier in 10. Against float32, the classifier's answer on val "
         f"images drifts by {drift['classifier_mean']:.4f} on average and {drift['classifier_max']:.4f} at most, the "
@@ -28,7 +32,8 @@ def run_notes(config: RunConfig, run: RunFolder) -> list[str]:
         f"{drift['encoder_mean']:.3f} standard deviations on average.",
         "FID, KID, precision and recall are measured in the features of the domain network, a small ResNet trained on "
         "the data set's own labels with another seed and architecture than the classifier.",
-        "What the generator cannot draw (screws, markers, text, unusual exposure) is missing from every frame.",
+        "What the generator cannot draw (screws, markers, text, unusual exposure) is missing from generated frames; "
+        "residual frames keep it.",
     ]
     if config.data.preprocessing_note:
         notes.append(config.data.preprocessing_note)

@@ -54,6 +54,7 @@ class Outcome:
         monotonicity: Spearman's ρ of λ and f along these steps.
         change_map: last frame of the walk less its first, as a share of the range, float32 [M, M], coarse.
         ms_ssim, mae: reconstruction against input.
+        start_ms_ssim: the strip's start against the input.
     """
 
     input_probability: float
@@ -70,6 +71,7 @@ class Outcome:
     change_map: np.ndarray
     ms_ssim: float
     mae: float
+    start_ms_ssim: float = float("nan")
 
     @property
     def target_errors(self) -> np.ndarray:
@@ -109,7 +111,7 @@ def figures_over(outcomes: list[Outcome], truth: np.ndarray, threshold: float) -
         "reconstruction_auc": _auc_of(truth, again),
         "surrogate_auc_real": _auc_of(truth, surrogate),
         "monotonicity": Figure(lambda i: float(np.median(rho[i])), ~np.isnan(rho)),
-        **{name: _mean_of(column.astype(np.float64)) for name, column in columns.items()},
+        **{name: mean_of(column.astype(np.float64)) for name, column in columns.items()},
     }
 
 
@@ -130,7 +132,7 @@ def grade_figures(outcomes: list[Outcome], grades: np.ndarray) -> dict[str, Figu
     return {
         "grade_correlation": correlation(expected),
         "surrogate_grade_correlation": correlation(surrogate),
-        "range_reached": _mean_of(reach),
+        "range_reached": mean_of(reach),
     }
 
 
@@ -139,7 +141,7 @@ def _auc_of(truth: np.ndarray, score: np.ndarray) -> Figure:
     return Figure(lambda i: metrics.auc(truth[i] == 1, score[i]), ~np.isnan(truth))
 
 
-def _mean_of(column: np.ndarray) -> Figure:
+def mean_of(column: np.ndarray) -> Figure:
     """The mean of a column, [N]; NaN where it says nothing about an image."""
     return Figure(lambda i: float(column[i].mean()), ~np.isnan(column))
 
@@ -217,7 +219,7 @@ def change_of_the_walk(outcomes: list[Outcome], patients: np.ndarray, draws: int
         the share of the image that these take up.
     """
     maps = np.stack([o.change_map for o in outcomes])
-    brightness = with_intervals({"brightness": _mean_of(maps.mean(axis=(1, 2)))}, patients, draws, seed)["brightness"]
+    brightness = with_intervals({"brightness": mean_of(maps.mean(axis=(1, 2)))}, patients, draws, seed)["brightness"]
     size = maps.shape[1]
     edge = max(1, size // 6)
     outer = np.ones(size, bool)

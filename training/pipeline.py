@@ -6,6 +6,8 @@ from pathlib import Path
 
 from training.attributes import CHOICE as ATTRIBUTES
 from training.audit import audit
+from training.choose_mode import CHOICE as MODE
+from training.choose_mode import choose_run_mode
 from training.config import GanConfig, RunConfig
 from training.errors import DataError
 from training.export import NETWORKS, export_networks
@@ -47,6 +49,8 @@ def run_all(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
     if not (run.path / "direction" / "choice.json").exists():
         fit_direction(config, run)
     if config.direction.attribute_samples and not any((run.path / name).exists() for name in LATER):
+    if not (run.path / "direction" / MODE).exists() and not (run.path / "report.json").exists():
+        choose_run_mode(config, run)
         find_run_attributes(config, run)
     if not (run.path / "report.json").exists():
         measure_run(config, run)
