@@ -6,6 +6,7 @@ from models.manifest import Metric
 
 MEANINGS = {
     "agreement_0": "share of test images whose decision is the same on the reconstruction",
+    "agreement_0_accepted": "the same, of images whose explanation is not called unreliable",
     "classifier_auc": "AUC of the classifier against ground truth",
     "cout_gradcam": "Counterfactual transition score of GradCAM, -1 to 1",
     "cout_occlusion": "the same of occlusion",
@@ -21,6 +22,19 @@ MEANINGS = {
     "flip_rate_from_negative": "the same, of images that the classifier calls negative",
     "flip_rate_from_positive": "the same, of images that it calls positive",
     "gap_0": "mean difference of the probabilities of input and reconstruction",
+    "gap_0_accepted": "the same, of images whose explanation is not called unreliable",
+    "gate_auroc": "AUC of the gate for foreign images against right ones, of the kind that it tells worst",
+    "gate_auroc_blank": "the same of blank images",
+    "gate_auroc_blurred": "the same of heavily blurred images",
+    "gate_auroc_cropped": "the same of images of which half to two thirds of the side are left",
+    "gate_auroc_damaged": "the same of the test images that the data set itself calls damaged",
+    "gate_auroc_inverted": "the same of images with black for white",
+    "gate_auroc_noise": "the same of images under heavy grain",
+    "gate_auroc_other": "the same of another modality, of those at hand the one told worst; the gate was taught none",
+    "gate_auroc_photo": "the same of photographs; the gate was taught none",
+    "gate_auroc_rotated": "the same of images turned by 90 degrees",
+    "gate_caught": "share of foreign images that the gate refuses, of the kind that it refuses least",
+    "gate_refusal": "share of right images that the gate refuses",
     "grade_correlation": "rank correlation of the classifier's expected grade with the true one (ordinal directions)",
     "insertion_gradcam": "area under the decision while pixels are sharpened in GradCAM's order; more is better",
     "insertion_occlusion": "the same in the order of occlusion",
@@ -47,6 +61,9 @@ MEANINGS = {
     "surrogate_grade_correlation": "rank correlation of the surrogate on encoded images with the true grade",
     "surrogate_r2": "share of the classifier's logit that the surrogate explains",
     "target_error": "mean distance of a frame's probability from the one asked",
+    "verdict_caution": "share of test images whose explanation is given with caution",
+    "verdict_ok": "share of test images whose explanation is given without a reason against it",
+    "verdict_unreliable": "share of test images whose explanation is called unreliable",
 }
 MODES = {"generated": "generated frames", "residual": "residual frames"}
 for _name in (
@@ -63,6 +80,8 @@ for _name in (
 LEAST = {
     "flip_rate": 0.95,
     "agreement_0": 0.97,
+    "agreement_0_accepted": 0.97,
+    "gate_auroc": 0.95,
     "marker_kept": 0.95,
     "residual_ms_ssim_0": 1.0,
     "cout_strip_wins": 0.80,
@@ -75,7 +94,7 @@ LEAST = {
     "recall": 0.5,
     "planted_cue": 1.0,
 }
-MOST = {"gap_0": 0.05, "marker_flip_drop": 0.03, "target_error": 0.06}
+MOST = {"gap_0": 0.05, "gap_0_accepted": 0.05, "gate_refusal": 0.05, "marker_flip_drop": 0.03, "target_error": 0.06}
 BETWEEN = {"random_label_auc": (0.45, 0.55)}
 SURROGATE_AUC_REAL_MARGIN = 0.03  # surrogate_auc_real may lie this far below classifier_auc
 
@@ -85,6 +104,7 @@ def held_to_bars(figures: dict[str, Metric]) -> dict[str, Metric]:
     least = dict(LEAST)
     if "classifier_auc" in figures:
         least["surrogate_auc_real"] = round(figures["classifier_auc"].value - SURROGATE_AUC_REAL_MARGIN, 4)
+    least |= {name: LEAST["gate_auroc"] for name in figures if name.startswith("gate_auroc_")}
     marked = {}
     for name, metric in figures.items():
         value, bar, met = metric.value, None, None

@@ -29,6 +29,7 @@ from training.report import Strip
 from training.runfolder import progress
 from workers.endpoints import Endpoints
 from workers.similarity import ms_ssim
+from workers.verdict import judge
 from workers.explain import Explanation, explain
 from workers.networks import Networks
 
@@ -127,6 +128,8 @@ def outcome_of(model: Networks, pixels: np.ndarray, e: Explanation, features: Ne
         change_map=change_map(e.frames[0].pixels, e.frames[-1].pixels),
         ms_ssim=e.reconstruction.ms_ssim,
         start_ms_ssim=1.0 if (start == pixels).all() else ms_ssim(pixels, start),
+        agrees=e.reconstruction.agrees,
+        verdict="" if model.checks is None else judge(model, e, pixels).verdict,
         mae=e.reconstruction.mae,
     )
 

@@ -13,6 +13,7 @@ import torch
 
 from models.bundle import FOLDERS, Bundle, write_bundle
 from models.manifest import ClassifierManifest, Manifest, SpaceManifest, SpaceRef
+from models.store import Store
 from training.bundles import clear_store
 from training.checks import fit_checks
 from training.compact import compact
@@ -59,6 +60,14 @@ def fit_gate(config: RunConfig, run: RunFolder) -> tuple[SpaceManifest, Classifi
     return space, classifier
 
 
+def has_gate(config: RunConfig, run: RunFolder) -> bool:
+    """Whether the run's candidates have what `fit_gate` adds."""
+    store = Store(candidates(run))
+    space = store.open_space(config.space.id, config.version).manifest
+    classifier = store.open_classifier(config.classifier.id, config.version).manifest
+    return space.gate is not None and classifier.checks is not None
+
+
 def fit_published(
     config: RunConfig | DataSetConfig, bundles: Path, bundle: tuple[str, int | None], run: RunFolder | None
 ) -> tuple[Path, Path]:
@@ -85,15 +94,15 @@ def fit_published(
     splits = {name: config.data.splits[name] for name in ("train", "val")}
     sets = read_splits(config.data.model_copy(update={"splits": splits}))
     second = export_second_opinion(config, run) if run is not None and isinstance(config, RunConfig) else None
-    has_gate = model.space.manifest.gate is not None
-    if has_gate:
+    keeps_gate = model.space.manifest.gate is not None
+    if keeps_gate:
         detector = model.space.file(GATE).read_bytes()
     else:
         right = right_images(sets["train"], config.gate)
         detector = train_detector(right, config.data, config.gate, config.seed).SerializeToString()
     space, classifier = fitted(model, detector, second, sets["val"], config)
     path = model.space.path
-    if not has_gate:
+    if not keeps_gate:
         space = space.model_copy(update={"version": following_version(bundles, space)})
         path = write_bundle(bundles, space, {**carried(model.space), GATE: detector})
     change = {
@@ -145,12 +154,17 @@ def following_version(bundles: Path, manifest: Manifest) -> int:
 
 
 def right_images(images: ImageSet, settings: GateConfig) -> np.ndarray:
-    """The images that no label calls damaged, uint8 [N, C, S, S]; columns that are not there call none so."""
-    damaged = np.zeros(len(images), bool)
+    """The images that no label calls damaged, uint8 [N, C, S, S]."""
+    return images.images[~damaged(images, settings)]
+
+
+def damaged(images: ImageSet, settings: GateConfig) -> np.ndarray:
+    """Which images a label calls damaged, bool [N]; columns that are not there call none so."""
+    bad = np.zeros(len(images), bool)
     for column, word in settings.faults.items():
         if column in images.extras:
-            damaged |= images.extras[column] == word
-    return images.images[~damaged]
+            bad |= images.extras[column] == word
+    return bad
 
 
 def export_second_opinion(config: RunConfig, run: RunFolder) -> bytes:

@@ -26,6 +26,7 @@ from training.errors import ConfigError, DataError
 from training.evaluate import FRESH_SEED, PAIRS, Networks, ask, drawn, explain_all, open_model, picture, show, starts
 from training.feature_network import describe, export_features, features_of
 from training.fit_direction import candidates
+from training.gate_figures import gate_figures, verdict_figures
 from training.map_figures import map_figures
 from training.mode_figures import explain_otherwise, marker_figures, mode_figures, other_mode, residual_figures
 from training.image_sets import set_figures, strip_fid_ratio
@@ -67,7 +68,8 @@ def evaluate(model: Networks, test: ImageSet, settings: EvaluateConfig, seed: in
     aim, draws = model.aim("main"), settings.bootstrap
     right = truth(aim, test.labels)
     outcomes = explain_all(model, test.images, features=features)
-    found = with_intervals(figures_over(outcomes, right, aim.threshold), test.patients, draws, seed)
+    figures = figures_over(outcomes, right, aim.threshold) | verdict_figures(outcomes)
+    found = with_intervals(figures, test.patients, draws, seed)
     space = {name: found.pop(name) for name in SPACE_FIGURES}
     mapped = some_of(test, settings.map_images, seed)
     found |= map_figures(model, mapped.images, mapped.patients, draws, seed)
@@ -103,6 +105,12 @@ def evaluate(model: Networks, test: ImageSet, settings: EvaluateConfig, seed: in
             "change": change_of_the_walk(outcomes, test.patients, draws, seed),
         },
     )
+
+
+def with_gate(report: Report, model: Networks, test: ImageSet, config: RunConfig | DataSetConfig) -> Report:
+    """The report with the figures of the space's gate among the space's, where it has one."""
+    found = gate_figures(model, some_of(test, config.evaluate.max_images, config.seed), config)
+    return report.model_copy(update={"space": {**report.space, **held_to_bars(found)}})
 
 
 def some_of(images: ImageSet, most: int | None, seed: int) -> ImageSet:
@@ -178,7 +186,8 @@ def measure_run(config: RunConfig, run: RunFolder) -> Report:
     """
     model = open_model(candidates(run), config.classifier.id, config.version)
     features = open_network(export_features(config, run))
-    report = evaluate(model, load_split(run, "test"), config.evaluate, config.seed, features)
+    test = load_split(run, "test")
+    report = with_gate(evaluate(model, test, config.evaluate, config.seed, features), model, test, config)
     choice = json.loads(run.need("direction", "choice.json", verb="fit-direction").read_text())
     training, surrogates = training_curve(run.path / "log.jsonl"), choice.get("surrogates", {})
     curves = {**report.curves, "training": training, "surrogates": surrogates}
@@ -204,7 +213,7 @@ def measure_published(config: RunConfig | DataSetConfig, bundles: Path, bundle: 
     splits = {"test": config.data.splits["test"]}
     test = read_splits(config.data.model_copy(update={"splits": splits}))["test"]
     features = features_of(model.space)
-    report = evaluate(model, test, config.evaluate, config.seed, features)
+    report = with_gate(evaluate(model, test, config.evaluate, config.seed, features), model, test, config)
     absent = "The space was published without its feature network: no distance between sets of images is measured."
     notes = () if features is not None else (absent,)
     return keep(folder, model, report.model_copy(update={"notes": notes}))

@@ -54,6 +54,8 @@ class Outcome:
         monotonicity: Spearman's ρ of λ and f along these steps.
         change_map: last frame of the walk less its first, as a share of the range, float32 [M, M], coarse.
         ms_ssim, mae: reconstruction against input.
+        agrees: f decides on the reconstruction as on the input.
+        verdict: "ok", "caution" or "unreliable"; "" where the bundle has no bounds to judge by.
         start_ms_ssim: the strip's start against the input.
     """
 
@@ -71,6 +73,8 @@ class Outcome:
     change_map: np.ndarray
     ms_ssim: float
     mae: float
+    agrees: bool = True
+    verdict: str = ""
     start_ms_ssim: float = float("nan")
 
     @property

@@ -13,6 +13,7 @@ from training.errors import DataError
 from training.export import NETWORKS, export_networks
 from training.find_attributes import find_run_attributes
 from training.fit_direction import fit_direction
+from training.fit_gate import fit_gate, has_gate
 from training.measure import measure_run
 from training.prepare import prepare
 from training.publish import publish
@@ -52,6 +53,8 @@ def run_all(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
     if not (run.path / "direction" / MODE).exists() and not (run.path / "report.json").exists():
         choose_run_mode(config, run)
         find_run_attributes(config, run)
+    if not has_gate(config, run):
+        fit_gate(config, run)
     if not (run.path / "report.json").exists():
         measure_run(config, run)
     if not (run.path / AUDIT).exists():
@@ -87,6 +90,8 @@ def plan(config: RunConfig, runs: Path) -> list[str]:
         f"encoder          {encoder.total_kimg:g} thousand generated images, then {encoder.real_kimg:g} real",
         f"direction        {config.direction.samples:,} questions to f, {len(config.direction.blends)} walks on val",
         f"attributes       {config.direction.attribute_samples:,} questions more",
+        f"gate             {config.gate.passes} passes, thresholds from {config.gate.val_images} val images and "
+        f"{config.gate.check_images} explanations",
         f"audit            {config.audit.shuffles} classifiers on shuffled labels, 3 with a planted cue",
         f"bundles          spaces/{config.space.id}/{config.version}, classifiers/{f.id}/{config.version}",
     ]

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from models.bundle import Bundle
+from models.bundle import Bundle, write_bundle
 from models.manifest import Manifest
 from models.store import Store
-from training.bundles import stored_directions
-from training.bundles import write_classifier as write_classifier_bundle
-from training.bundles import write_space as write_space_bundle
 from training.card import card_html, card_markdown
 from training.config import RunConfig
 from training.errors import StepMissing
 from training.feature_network import FEATURES, export_features
 from training.fit_direction import candidates
+from training.fit_gate import carried
 from training.measure import PICTURES
 from training.pictures import Pictures
 from training.report import Report, digests, load
@@ -23,7 +21,7 @@ from training.runfolder import RunFolder
 
 
 def publish(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Path]:
-    """Writes the run's two bundles into a store, with the figures that `evaluate` and `audit` measured.
+    """Writes the run's candidates, file by file, into a store, with the figures that `evaluate` and `audit` measured.
 
     Raises:
         StepMissing: nothing has been measured yet, or other files than these.
@@ -38,16 +36,11 @@ def publish(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
         raise StepMissing("report.json is of other files than these: run `python -m training evaluate` again")
     extra = documents(config, space, report, pictures) | {FEATURES: export_features(config, run).read_bytes()}
     written = (
-        write_space_bundle(bundles, config, run, report.space, extra),
-        write_classifier_bundle(
+        write_bundle(bundles, space.manifest.model_copy(update={"metrics": report.space}), {**carried(space), **extra}),
+        write_bundle(
             bundles,
-            config,
-            run,
-            stored_directions(classifier),
-            classifier.manifest.aims,
-            report.classifier,
-            documents(config, classifier, report, pictures),
-            classifier.manifest.attributes,
+            classifier.manifest.model_copy(update={"metrics": report.classifier}),
+            {**carried(classifier), **documents(config, classifier, report, pictures)},
         ),
     )
     run.log("publish", space=str(config.space.id), classifier=str(config.classifier.id))
