@@ -50,9 +50,9 @@ def run_all(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
     if not (run.path / "direction" / "choice.json").exists():
         fit_direction(config, run)
     if config.direction.attribute_samples and not any((run.path / name).exists() for name in LATER):
+        find_run_attributes(config, run)
     if not (run.path / "direction" / MODE).exists() and not (run.path / "report.json").exists():
         choose_run_mode(config, run)
-        find_run_attributes(config, run)
     if not has_gate(config, run):
         fit_gate(config, run)
     if not (run.path / "report.json").exists():
