@@ -28,6 +28,7 @@ REPORT: dict[str, Any] = {
     "mode": "generated",
     "target_class": "osteoarthritis (KL 2-4)",
     "answer": "probability",
+    "grades": None,
     "threshold": 0.5,
     "input": {
         "probability": 0.31,

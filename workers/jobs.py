@@ -264,6 +264,11 @@ class Report(Value):
     mode: Mode
     target_class: str
     answer: Literal["probability", "expected_grade"] = "probability"
+    grades: tuple[str, ...] | None = Field(
+        default=None,
+        description="Along a direction for grades, their names in rising order: the number `n` stands for the grade "
+        "`n * (len(grades) - 1)`, counted from 0.",
+    )
     threshold: Probability
     input: InputReport
     reconstruction: ReconstructionReport

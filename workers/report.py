@@ -36,6 +36,7 @@ def make_report(
         mode=made.request.mode,
         target_class=explanation.target,
         answer=explanation.answer,
+        grades=_grades(networks, explanation.direction),
         threshold=explanation.threshold,
         input=jobs.InputReport(
             probability=explanation.input_probability,
@@ -56,6 +57,11 @@ def make_report(
         provenance=_provenance(networks, made.request),
         timing_ms=jobs.TimingMs(**{name: round(ms, 2) for name, ms in timing_ms.items()}),
     )
+
+
+def _grades(networks: Networks, direction: str) -> tuple[str, ...] | None:
+    aim, classes = networks.aim(direction), networks.classifier.manifest.classes
+    return tuple(classes[index] for index in aim.target.classes) if aim.kind == "expected_grade" else None
 
 
 def _frame(frame: Frame) -> jobs.FrameReport:

@@ -16,6 +16,17 @@ const STAGES = {
 
 const at = (id) => document.getElementById(id);
 const percent = (p) => `${(100 * p).toFixed(p < 0.01 || p >= 0.99 ? 1 : 0)}\u202f%`;
+const VERDICTS = {
+  ok: "Nothing speaks against this explanation",
+  caution: "To be read with caution",
+  unreliable: "Unreliable: do not conclude anything from it",
+};
+const HEATMAPS = { strip: "what changes along the strip", gradcam: "where the classifier looks", occlusion: "what it needs" };
+
+// A number of a report in words: per cent, or the grade that it stands for.
+const said = ({ grades }, p) => (grades ? `grade ${(p * (grades.length - 1)).toFixed(1)}` : percent(p));
+const decides = ({ grades, threshold }, p) =>
+  grades ? `${p >= threshold ? "at least" : "below"} ${said({ grades }, threshold)}` : p >= threshold ? "yes" : "no";
 const signed = (value) => (value === 0 ? "0" : `${value > 0 ? "+" : "−"}${Math.abs(value).toFixed(2)}`);
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -100,9 +111,17 @@ async function listClassifiers() {
   const describe = () => {
     const chosen = classifiers.find(({ id }) => id === at("classifier").value);
     at("target").textContent = chosen ? `${chosen.id} ${chosen.version} · ${chosen.target_class}` : "None is served here.";
+    const directions = chosen?.directions ?? [];
+    at("direction").replaceChildren(...directions.map((one) => new Option(described(one), one.name)));
+    at("directions").hidden = directions.length < 2;
   };
   at("classifier").addEventListener("change", describe);
   describe();
+}
+
+function described({ name, target_class, share }) {
+  if (share !== null) return `${name}: ${percent(share)} of the effect`;
+  return name === "main" ? target_class : `${name}: ${target_class}`;
 }
 
 function showChoice() {
@@ -137,11 +156,15 @@ async function follow(begin) {
     }
     if (job.error) throw new Problem(job.error);
     if (job.status === "canceled") throw new Problem({ title: "The job was canceled", detail: "It has no result." });
-    const { strip, report } = job.links;
-    const [sheet, figures, ...frames] = await Promise.all(
-      [strip, report, ...job.report.frames.map(({ url }) => url)].map(pixels),
+    const { strip, report, animation } = job.links;
+    const maps = Object.entries(job.report.heatmaps ?? {}).filter(([, url]) => url);
+    const [sheet, figures, motion, ...rest] = await Promise.all(
+      [strip, report, animation, ...maps.map(([, url]) => url), ...steps(job.report).map(({ url }) => url)].map(
+        (url) => url && pixels(url),
+      ),
     );
-    if (mine === latest) show(job, frames, { sheet, figures });
+    const heatmaps = maps.map(([name], index) => [name, rest[index]]);
+    if (mine === latest) show(job, rest.slice(maps.length), { sheet, figures, motion, heatmaps });
   } catch (error) {
     if (mine === latest) showProblem(error);
   } finally {
@@ -182,6 +205,13 @@ function showProblem(error) {
   only("problem");
 }
 
+// The frames, and among them the flip where it stands between two.
+function steps({ frames, flip }) {
+  if (flip.frame !== null || !flip.url) return frames;
+  const between = { ...flip, index: null, asked: null, surrogate_probability: null, reached: true };
+  return [...frames, between].sort((one, other) => one.lambda - other.lambda);
+}
+
 // --- Showing a result -----------------------------------------------------------------------------------------------
 
 function element(name, ...content) {
@@ -190,35 +220,62 @@ function element(name, ...content) {
   return made;
 }
 
-function show(job, frames, { sheet, figures }) {
+function show(job, frames, { sheet, figures, motion, heatmaps }) {
   shown?.urls.forEach((url) => URL.revokeObjectURL(url));
-  shown = { job, frames, urls: [...frames, sheet, figures] };
+  shown = { job, frames, steps: steps(job.report), urls: [...frames, sheet, figures, ...(motion ? [motion] : []), ...heatmaps.map(([, url]) => url)] };
   const { report } = job;
   at("title").textContent = report.target_class;
   at("sentence").textContent = sentence(report);
   at("trust").textContent = trust(report);
-  at("film").replaceChildren(...report.frames.map((frame, index) => thumbnail(frame, index)));
-  at("figures").replaceChildren(...report.frames.map((frame) => row(frame)));
+  showQuality(report.quality);
+  showMore(motion, heatmaps);
+  at("film").replaceChildren(...shown.steps.map((frame, index) => thumbnail(frame, index)));
+  at("figures").replaceChildren(...shown.steps.map((frame) => row(frame)));
   at("strip").href = at("sheet").src = sheet;
   at("report").href = figures;
   at("scrub").max = frames.length - 1;
   at("scrub").style.setProperty("--frames", frames.length);
   at("threshold").style.setProperty("--t", `${100 * report.threshold}%`);
   only("result");
-  turnTo(report.start.frame);
+  turnTo(shown.steps.findIndex(({ index }) => index === report.start.frame));
   at("scrub").focus({ preventScroll: true });
 }
 
-function sentence({ input, flip }) {
-  const now = `The classifier gives the image ${percent(input.probability)} (${input.decision ? "yes" : "no"}).`;
+function showQuality(quality) {
+  at("quality").hidden = !quality;
+  if (!quality) return;
+  at("quality").className = quality.verdict;
+  at("verdict").textContent = VERDICTS[quality.verdict];
+  at("reasons").replaceChildren(...quality.reasons.map(({ sentence }) => element("li", sentence)));
+}
+
+function showMore(motion, heatmaps) {
+  at("motion-figure").hidden = at("animation").hidden = !motion;
+  if (motion) at("motion").src = at("animation").href = motion;
+  at("more").querySelectorAll(".map").forEach((map) => map.remove());
+  at("more").append(
+    ...heatmaps.map(([name, url]) => {
+      const map = element("figure", new Image(), element("figcaption", HEATMAPS[name] ?? name));
+      map.className = "map";
+      map.firstChild.src = url;
+      map.firstChild.alt = `Heatmap: ${HEATMAPS[name] ?? name}`;
+      return map;
+    }),
+  );
+}
+
+function sentence(report) {
+  const { input, flip } = report;
+  const now = `The classifier gives the image ${said(report, input.probability)} (${decides(report, input.probability)}).`;
   if (!flip.reached) return `${now} No frame of this strip changes its decision.`;
   return `${now} Its decision flips at λ ${signed(flip.lambda)}, with ${percent(flip.changed_pixels)} of the pixels changed.`;
 }
 
-function trust({ reconstruction: { probability, agrees, ms_ssim }, provenance: { space, runtime, software } }) {
+function trust(report) {
+  const { reconstruction: { probability, agrees, ms_ssim }, provenance: { space, runtime, software } } = report;
   const agreement = agrees ? "decides the same" : "decides otherwise";
   return (
-    `On the reconstruction the classifier ${agreement} (${percent(probability)}); similarity to the image ` +
+    `On the reconstruction the classifier ${agreement} (${said(report, probability)}); similarity to the image ` +
     `${ms_ssim.toFixed(2)}. Drawn by ${space.id} ${space.version} on ${runtime}, ${software}.`
   );
 }
@@ -227,13 +284,13 @@ function marks(frame) {
   const { start, flip } = shown.job.report;
   return [
     frame.index === start.frame && "start",
-    frame.index === flip.frame && "flip",
+    flip.reached && frame.index === flip.frame && "flip",
     !frame.reached && "not reached",
   ].filter(Boolean);
 }
 
 function thumbnail(frame, index) {
-  const button = element("button", new Image(), percent(frame.probability));
+  const button = element("button", new Image(), said(shown.job.report, frame.probability));
   button.type = "button";
   button.tabIndex = -1; // the slider is the keyboard's way through the frames
   button.firstChild.src = shown.frames[index];
@@ -245,31 +302,34 @@ function thumbnail(frame, index) {
 }
 
 function row(frame) {
-  const asked = frame.asked === null ? "–" : percent(frame.asked);
-  const figures = [frame.index, signed(frame.lambda), asked, percent(frame.probability), percent(frame.surrogate_probability)];
+  const numbers = [frame.asked, frame.probability, frame.surrogate_probability].map(orNothing);
+  const figures = [frame.index ?? "–", signed(frame.lambda), ...numbers];
   const made = element("tr", ...[...figures, marks(frame).join(", ")].map((figure) => element("td", figure)));
   made.classList.toggle("flip", marks(frame).includes("flip"));
   return made;
 }
 
+const orNothing = (p) => (p === null ? "–" : said(shown.job.report, p));
+
 function turnTo(index) {
   const { job, frames } = shown;
-  const frame = job.report.frames[index];
-  const decision = frame.probability >= job.report.threshold;
+  const frame = shown.steps[index];
+  const { report } = job;
+  const number = said(report, frame.probability);
   const told = marks(frame);
   at("frame").src = frames[index];
-  at("frame").alt = `Frame ${index}: the classifier gives it ${percent(frame.probability)}`;
+  at("frame").alt = `Frame ${index}: the classifier gives it ${number}`;
   at("mark").textContent = told.join(", ");
   at("mark").parentElement.classList.toggle("flip", told.includes("flip"));
-  at("probability").textContent = percent(frame.probability);
-  at("probability").classList.toggle("yes", decision);
+  at("probability").textContent = number;
+  at("probability").classList.toggle("yes", frame.probability >= report.threshold);
   at("fill").style.setProperty("--p", `${100 * frame.probability}%`);
   at("lambda").textContent = signed(frame.lambda);
-  at("asked").textContent = frame.asked === null ? "nothing: the start" : percent(frame.asked);
-  at("surrogate").textContent = percent(frame.surrogate_probability);
-  at("decision").textContent = decision ? "yes" : "no";
+  at("asked").textContent = frame.asked === null ? `nothing: the ${frame.index === null ? "flip" : "start"}` : said(report, frame.asked);
+  at("surrogate").textContent = orNothing(frame.surrogate_probability);
+  at("decision").textContent = decides(report, frame.probability);
   at("scrub").value = index;
-  at("scrub").setAttribute("aria-valuetext", `${index}, ${percent(frame.probability)}${told.length ? `, ${told.join(", ")}` : ""}`);
+  at("scrub").setAttribute("aria-valuetext", `${index}, ${number}${told.length ? `, ${told.join(", ")}` : ""}`);
   at("film").querySelectorAll("button").forEach((button, n) => button.setAttribute("aria-current", n === index));
 }
 

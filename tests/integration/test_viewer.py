@@ -11,6 +11,7 @@ from app.keys import FileKeys, new_key
 from app.settings import Settings
 from app.stack import Stack
 from tests.integration.test_explanation import SAMPLE
+from tests.many_directions import write_many_directions
 from workers.jobstore import utc_now
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -79,7 +80,7 @@ def test_pointing_at_a_thumbnail_shows_its_frame(page: "playwright.Page") -> Non
 def test_all_figures_stand_in_a_table_and_the_report_can_be_fetched(page: "playwright.Page") -> None:
     explain(page)
     page.get_by_text("All figures").click()
-    expect(page.locator("#figures tr")).to_have_count(9)
+    expect(page.locator("#figures tr")).to_have_count(10)  # nine frames, and the flip between two of them
     expect(page.locator("#figures tr.flip td").last).to_have_text("flip")
     with page.expect_download() as download:
         page.get_by_role("link", name="Report").click()
@@ -91,6 +92,37 @@ def test_the_strip_itself_is_shown(page: "playwright.Page") -> None:
     sheet = page.get_by_alt_text("The whole strip")
     expect(sheet).to_be_visible()
     assert sheet.evaluate("async image => { await image.decode(); return image.naturalWidth }") > 9 * 16
+
+
+def test_the_strip_runs_and_what_speaks_against_it_is_said(page: "playwright.Page") -> None:
+    explain(page)
+    motion = page.get_by_alt_text("The strip in motion")
+    expect(motion).to_be_visible()
+    assert motion.evaluate("async image => { await image.decode(); return image.naturalWidth }") >= 176
+    expect(page.get_by_role("link", name="Animation")).to_be_visible()
+    expect(page.get_by_alt_text("Heatmap: what changes along the strip")).to_be_visible()
+    expect(page.locator("#verdict")).to_have_text("To be read with caution")
+    expect(page.locator("#reasons li")).to_have_count(1)
+
+
+def test_a_classifier_with_several_directions_lets_one_be_chosen_and_grades_are_said_as_grades(
+    browser: "playwright.Browser", toy_settings: Settings, tmp_path: Path
+) -> None:
+    write_many_directions(tmp_path)
+    asks = {"BUNDLES_DIR": tmp_path, "RUN_DIR": toy_settings.RUN_DIR.with_name("many")}
+    with Stack(toy_settings.model_copy(update=asks), quiet=True) as stack:
+        page = browser.new_page(base_url=stack.url)
+        page.goto("/")
+        chosen = page.get_by_label("What changes")
+        expect(chosen.locator("option")).to_have_text(
+            ["present", "slight: slight", "ordinal: how clear", re.compile("attribute-1: 75.% of the effect")]
+        )
+        chosen.select_option("ordinal")
+        explain(page)
+        expect(page.locator("#probability")).to_have_text(re.compile(r"^grade \d\.\d$"))
+        expect(page.locator("#sentence")).to_contain_text("grade")
+        expect(page.locator("#title")).to_have_text("how clear")
+        page.close()
 
 
 def test_the_address_keeps_the_job(page: "playwright.Page") -> None:
