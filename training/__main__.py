@@ -229,7 +229,9 @@ def evaluate_command(
     else:
         loaded, run = _open(config, runs)
         folder, report = run.path, measure_run(loaded, run)
-    for figures in (report.space, report.classifier, *report.directions.values()):
+    tables = {"the space": report.space, "the classifier": report.classifier}
+    for title, figures in {**tables, **{f"along {name}": found for name, found in report.directions.items()}}.items():
+        typer.echo(f"{title}:")
         for name in sorted(figures):
             typer.echo(figure_row(name, figures[name]))
     typer.echo(f"report and cards: {folder}")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from models.aim import truth
-from models.manifest import ImageSpec, Manifest, Metric
+from models.manifest import Aim, ImageSpec, Manifest, Metric
 from models.pixels import to_float, to_uint8
 from models.traversal import logit
 from training import metrics
@@ -27,10 +27,9 @@ from training.evaluate import FRESH_SEED, PAIRS, Networks, ask, drawn, explain_a
 from training.feature_network import describe, export_features, features_of
 from training.fit_direction import candidates
 from training.gate_figures import gate_figures, verdict_figures
-from training.map_figures import map_figures
-from training.mode_figures import explain_otherwise, marker_figures, mode_figures, other_mode, residual_figures
 from training.image_sets import set_figures, strip_fid_ratio
 from training.map_figures import map_figures
+from training.mode_figures import explain_otherwise, marker_figures, mode_figures, other_mode, residual_figures
 from training.notes import run_notes
 from training.onnx_networks import Network, open_network
 from training.outcomes import (
@@ -38,6 +37,7 @@ from training.outcomes import (
     Outcome,
     along_the_walk,
     asked_against_delivered,
+    attribute_figures,
     by_class,
     change_of_the_walk,
     figures_over,
@@ -71,11 +71,11 @@ def evaluate(model: Networks, test: ImageSet, settings: EvaluateConfig, seed: in
     figures = figures_over(outcomes, right, aim.threshold) | verdict_figures(outcomes)
     found = with_intervals(figures, test.patients, draws, seed)
     space = {name: found.pop(name) for name in SPACE_FIGURES}
-    mapped = some_of(test, settings.map_images, seed)
-    found |= map_figures(model, mapped.images, mapped.patients, draws, seed)
-    surrogate, scatter = surrogate_figures(model, settings, seed)
-    if features is not None:
-        real = describe(features, test.images)
+    index = some_indices(len(test), settings.direction_images, seed)
+    part, beside = some_of(test, settings.direction_images, seed), explain_beside(model, test.images[index])
+    attributes = {a.name: a.share for a in model.classifier.manifest.attributes}
+    coverage = attribute_figures([outcomes[i] for i in index], [beside[name] for name in attributes])
+    found |= with_intervals(coverage, part.patients, draws, seed)
     mode = model.classifier.manifest.mode
     otherwise = explain_otherwise(model, test.images, features)
     residual = outcomes if mode == "residual" else otherwise
@@ -85,6 +85,9 @@ def evaluate(model: Networks, test: ImageSet, settings: EvaluateConfig, seed: in
     found |= with_intervals(kept, part.patients, draws, seed)
     mapped = some_of(test, settings.map_images, seed)
     found |= map_figures(model, mapped.images, mapped.patients, draws, seed)
+    surrogate, scatter = surrogate_figures(model, settings, seed)
+    if features is not None:
+        real = describe(features, test.images)
         space |= set_figures(real, describe(features, drawn(model, len(test))), test.patients, draws, seed)
         found |= flip_figure(outcomes, aim.threshold, real, right, test.patients, seed)
         fid = flip_figure(otherwise, aim.threshold, real, right, test.patients, seed)
@@ -96,7 +99,9 @@ def evaluate(model: Networks, test: ImageSet, settings: EvaluateConfig, seed: in
         classifier=held_to_bars({**found, **surrogate}),
         by_class=by_class(outcomes, test.labels, classes, test.patients, aim.threshold, draws, seed),
         directions={
-            name: direction_figures(model, name, test, settings, seed) for name in model.directions if name != "main"
+            name: direction_figures(model.aim(name), taken, part, settings, seed)
+            | ({"effect_share": Metric(value=attributes[name])} if name in attributes else {})
+            for name, taken in beside.items()
         },
         curves={
             "asked_against_delivered": asked_against_delivered(outcomes),
@@ -115,11 +120,18 @@ def with_gate(report: Report, model: Networks, test: ImageSet, config: RunConfig
 
 def some_of(images: ImageSet, most: int | None, seed: int) -> ImageSet:
     """The whole set, or as many of it as are wanted, drawn at random."""
-    if most is None or most >= len(images):
+    index = some_indices(len(images), most, seed)
+    if len(index) == len(images):
         return images
-    index = np.sort(np.random.default_rng(seed).permutation(len(images))[:most])
     extras = {name: column[index] for name, column in images.extras.items()}
     return ImageSet(images.images[index], images.labels[index], images.patients[index], images.files[index], extras)
+
+
+def some_indices(n: int, most: int | None, seed: int) -> np.ndarray:
+    """All indices below n, or as many as are wanted, drawn at random; rising."""
+    if most is None or most >= n:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).permutation(n)[:most])
 
 
 def flip_figure(
@@ -142,13 +154,16 @@ def flip_figure(
     return {} if metric is None else {"strip_fid_ratio": metric}
 
 
+def explain_beside(model: Networks, images: np.ndarray) -> dict[str, list[Outcome]]:
+    """Images explained along every direction beside main, by its name."""
+    beside = [name for name in model.classifier.manifest.directions if name != "main"]
+    return {name: explain_all(model, images, name, f"explaining {name}") for name in beside}
+
+
 def direction_figures(
-    model: Networks, name: str, test: ImageSet, settings: EvaluateConfig, seed: int
+    aim: Aim, outcomes: list[Outcome], part: ImageSet, settings: EvaluateConfig, seed: int
 ) -> dict[str, Metric]:
     """The figures of one direction beside main, on part of the test images: those of main, and the grades' own."""
-    part = some_of(test, settings.direction_images, seed)
-    aim = model.aim(name)
-    outcomes = explain_all(model, part.images, name, f"explaining {name}")
     figures = figures_over(outcomes, truth(aim, part.labels), aim.threshold)
     figures = {key: figure for key, figure in figures.items() if key not in SPACE_FIGURES}
     if aim.kind == "expected_grade":

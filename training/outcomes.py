@@ -5,7 +5,7 @@ Letters: N images, T asked probabilities, L steps of a walk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +55,8 @@ class Outcome:
         change_map: last frame of the walk less its first, as a share of the range, float32 [M, M], coarse.
         ms_ssim, mae: reconstruction against input.
         agrees: f decides on the reconstruction as on the input.
-        verdict: "ok", "caution" or "unreliable"; "" where the bundle has no bounds to judge by.
         start_ms_ssim: the strip's start against the input.
+        verdict: "ok", "caution" or "unreliable"; "" where the bundle has no bounds to judge by.
     """
 
     input_probability: float
@@ -116,6 +116,27 @@ def figures_over(outcomes: list[Outcome], truth: np.ndarray, threshold: float) -
         "surrogate_auc_real": _auc_of(truth, surrogate),
         "monotonicity": Figure(lambda i: float(np.median(rho[i])), ~np.isnan(rho)),
         **{name: mean_of(column.astype(np.float64)) for name, column in columns.items()},
+    }
+
+
+def attribute_figures(main: list[Outcome], attributes: Sequence[list[Outcome]]) -> dict[str, Figure]:
+    """How many of the flips along main one attribute alone reaches as well; nothing where there are no attributes.
+
+    Images that f decides otherwise on as soon as they are reconstructed count on neither side: no walk flipped them.
+
+    Args:
+        main: of N images explained along main.
+        attributes: of the same images, explained along each attribute.
+    """
+    if not attributes:
+        return {}
+    walked = np.array([o.flipped and o.agrees for o in main])
+    alone = np.array([[o.flipped for o in outcomes] for outcomes in attributes])  # [attributes, N]
+    change = np.array([[o.changed for o in outcomes] for outcomes in attributes])
+    close = alone & (change <= np.array([o.changed for o in main]))  # a comparison with NaN is false
+    return {
+        "attributes_coverage": mean_of(np.where(walked, alone.any(axis=0), np.nan)),
+        "attributes_coverage_close": mean_of(np.where(walked, close.any(axis=0), np.nan)),
     }
 
 
