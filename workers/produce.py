@@ -108,7 +108,7 @@ def produce(
         parts["flip.png"] = encode_png(explanation.flip.pixels)
     if original is not None:
         parts |= full_parts(explanation, image.pixels, original, networks.image, should_abort)
-    parts["strip.png"] = render_strip(explanation, image.pixels, networks.classifier.manifest)
+    parts["strip.png"] = render_strip(explanation, image.pixels, networks.classifier.manifest, quality)
     watch.lap("render")
     if request.animation:
         words = Wording.of(networks.aim(request.direction))

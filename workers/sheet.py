@@ -30,6 +30,7 @@ DESIGN_SIDE_PX = 192
 
 MARGIN, GAP, INPUT_GAP = 44, 14, 52
 HEAD, FOOT, ROW_GAP = 112, 54, 34
+NOTICE = 84
 LABEL, FIGURES = 36, 132
 MARK_SIZE = 15
 BAR_HEIGHT, TICK_REACH = 8, 5
@@ -44,6 +45,8 @@ class Sheet:
 
     side: int
     frames: int
+    notice: bool = False
+    """whether there is room for a notice between head and images"""
 
     @property
     def rows(self) -> int:
@@ -73,7 +76,7 @@ class Sheet:
 
     @property
     def input_corner(self) -> tuple[int, int]:
-        return self.px(MARGIN), self.px(MARGIN + HEAD + LABEL)
+        return self.px(MARGIN), self.px(MARGIN + HEAD + (NOTICE if self.notice else 0) + LABEL)
 
 
 def drawn_side(size_px: int) -> int:
@@ -90,6 +93,11 @@ class Pen:
         self.sheet = sheet
         self.canvas = Image.new("RGB", (sheet.width, sheet.height), NIGHT)
         self._draw = ImageDraw.Draw(self.canvas)
+
+    def band(self, left: int, top: int, right: int, bottom: int, colour: Colour) -> None:
+        """An empty box with a thick left edge."""
+        self._draw.rectangle((left, top, right, bottom), outline=colour, width=max(1, self.sheet.px(2)))
+        self._draw.rectangle((left, top, left + self.sheet.px(8), bottom), fill=colour)
 
     def picture(self, corner: tuple[int, int], pixels: U8) -> None:
         """An image uint8 [C, S, S], enlarged to the sheet's side."""

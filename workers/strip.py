@@ -15,12 +15,14 @@ from workers.sheet import (
     ACCENT,
     FIGURES,
     GAP,
+    HEAD,
     INPUT_GAP,
     LABEL,
     MARGIN,
     MARK_SIZE,
     NO,
     NO_BAR,
+    NOTICE,
     QUIET,
     YES,
     Colour,
@@ -28,6 +30,7 @@ from workers.sheet import (
     Sheet,
     drawn_side,
 )
+from workers.verdict import Quality
 from workers.wording import Wording, plain_percent
 
 U8 = NDArray[np.uint8]
@@ -41,21 +44,27 @@ MOTTOES = {
 }
 
 
-def render_strip(explanation: Explanation, pixels: U8, classifier: ClassifierManifest) -> bytes:
+def render_strip(
+    explanation: Explanation, pixels: U8, classifier: ClassifierManifest, quality: Quality | None = None
+) -> bytes:
     """Draw an explanation.
 
     Args:
         explanation: 1 to 34 frames, grey or colour.
         pixels: the input as it was explained, uint8 [C, S, S].
         classifier: whose answers these are.
+        quality: the verdict, which is written across the strip unless it is "ok"; None where none was given.
 
     Returns:
         The bytes of an RGB PNG.
     """
-    sheet = Sheet(side=drawn_side(pixels.shape[-1]), frames=len(explanation.frames))
+    doubted = quality is not None and quality.verdict != "ok"
+    sheet = Sheet(side=drawn_side(pixels.shape[-1]), frames=len(explanation.frames), notice=doubted)
     pen = Pen(sheet)
     words = Wording.of(classifier.aim(explanation.direction))
     _draw_head(pen, explanation, classifier, words)
+    if quality is not None and doubted:
+        _draw_notice(pen, quality)
     _draw_input(pen, explanation, pixels, words)
     for frame in explanation.frames:
         _draw_frame(pen, explanation, frame, words)
@@ -81,6 +90,21 @@ def _draw_head(pen: Pen, explanation: Explanation, classifier: ClassifierManifes
     for sentence in _wrap(pen, _story(explanation, words), right - left):
         pen.write((left, y), sentence, SENTENCE_SIZE, NO)
         y += px(28)
+
+
+def _draw_notice(pen: Pen, quality: Quality) -> None:
+    """The verdict as a word and its heaviest reason as a sentence, in a box across the strip."""
+    px, left, right = pen.sheet.px, pen.sheet.px(MARGIN), pen.sheet.width - pen.sheet.px(MARGIN)
+    top, colour = px(MARGIN + HEAD - 8), ACCENT if quality.verdict == "unreliable" else NO
+    pen.band(left, top, right, top + px(NOTICE - 14), colour)
+    x, y = left + px(22), top + px(28)
+    x += pen.mark((x, y), quality.verdict.upper(), colour) + px(14)
+    more = len(quality.reasons) - 1
+    rest = f" And {more} reason{'s' if more > 1 else ''} more in the report." if more else ""
+    first, *second = _wrap(pen, quality.reasons[0].sentence + rest, right - x - px(14))
+    pen.write((x, y), first, SENTENCE_SIZE, YES)
+    for line in second:
+        pen.write((left + px(22), y + px(28)), line, SENTENCE_SIZE, YES, widest=right - left - px(36))
 
 
 def _draw_input(pen: Pen, explanation: Explanation, pixels: U8, words: Wording) -> None:

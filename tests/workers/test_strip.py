@@ -10,18 +10,20 @@ from PIL import Image, ImageColor
 
 from tests.toys import classifier_manifest
 from tests.workers.examples import an_explanation
+from tests.workers.test_verdict import GOOD
 from workers.explain import Explanation
-from workers.sheet import ACCENT, MOST_PER_ROW, Pen, Sheet, font
+from workers.sheet import ACCENT, HEAD, MARGIN, MOST_PER_ROW, NO, NOTICE, Pen, Sheet, font
 from workers.strip import MOTTOES, _captions, _story, render_strip
+from workers.verdict import Quality, Reason
 from workers.wording import Wording
 
 CLASSIFIER = classifier_manifest()
 RISING = [0.05, 0.16, 0.29, 0.4, 0.53, 0.7, 0.95]
 
 
-def draw(explanation: Explanation) -> np.ndarray:
+def draw(explanation: Explanation, quality: Quality | None = None) -> np.ndarray:
     """The strip as uint8 [H, W, 3]."""
-    png = render_strip(explanation, explanation.frames[0].pixels, CLASSIFIER)
+    png = render_strip(explanation, explanation.frames[0].pixels, CLASSIFIER, quality)
     with Image.open(BytesIO(png), formats=["PNG"]) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -168,3 +170,44 @@ def test_every_character_of_the_strip_is_in_its_font(bold: bool) -> None:
 def test_digits_are_equally_wide() -> None:
     pen = Pen(Sheet(side=192, frames=3))
     assert len({pen.length(digit, 100, bold=True) for digit in "0123456789"}) == 1
+
+
+# --- The verdict ---------------------------------------------------------------------------------------------------
+
+
+def a_quality(verdict: str, *sentences: str) -> Quality:
+    """A verdict with these reasons; its figures do not matter to the strip."""
+    reasons = tuple(Reason("code", sentence, verdict) for sentence in sentences)  # type: ignore[arg-type]
+    return Quality(verdict, reasons, GOOD)  # type: ignore[arg-type]
+
+
+def test_a_strip_that_can_be_trusted_looks_as_if_nobody_had_asked() -> None:
+    explanation = an_explanation(RISING)
+    assert (draw(explanation) == draw(explanation, a_quality("ok"))).all()
+
+
+@pytest.mark.parametrize(("verdict", "colour"), [("caution", NO), ("unreliable", ACCENT)])
+def test_a_doubted_strip_has_a_box_above_its_frames_and_keeps_every_frame(verdict: str, colour: str) -> None:
+    explanation = an_explanation(RISING)
+    picture = draw(explanation, a_quality(verdict, "The image does not look like those that are known."))
+    where = replace(sheet(explanation), notice=True)
+    assert picture.shape[0] == draw(explanation).shape[0] + where.px(NOTICE)
+    edge = picture[where.px(MARGIN + HEAD + 20), where.px(MARGIN) + 2]
+    assert tuple(edge) == ImageColor.getrgb(colour)
+    for frame in explanation.frames:
+        x, y = where.corner(frame.index)
+        assert (picture[y : y + where.side, x : x + where.side] == frame.pixels[0, 0, 0]).all()
+
+
+def test_the_words_of_two_verdicts_differ_in_print() -> None:
+    explanation, sentence = an_explanation(RISING), "The same reason."
+    printed = [draw(explanation, a_quality(v, sentence)).mean(axis=2) > 128 for v in ("caution", "unreliable")]
+    assert (printed[0] != printed[1]).sum() > 200
+
+
+@pytest.mark.parametrize("frames", [1, 3, 9])
+def test_a_long_reason_stays_inside_its_box(frames: int) -> None:
+    explanation = an_explanation(RISING[:1] * frames)
+    picture = draw(explanation, a_quality("caution", "A long reason that goes on and on. " * 9))
+    margin = replace(sheet(explanation), notice=True).px(MARGIN)
+    assert (picture[:, -margin + 2 :] == picture[0, 0]).all()
