@@ -28,10 +28,10 @@ from training.pictures import Pictures
 from training.report import Strip
 from training.runfolder import progress
 from workers.endpoints import Endpoints
-from workers.similarity import ms_ssim
-from workers.verdict import judge
 from workers.explain import Explanation, explain
 from workers.networks import Networks
+from workers.similarity import ms_ssim
+from workers.verdict import judge
 
 TARGETS = tuple(round(0.05 + 0.1 * i, 2) for i in range(10))  # METHOD.md, section 6
 MONOTONICITY_STEPS = 11
@@ -127,10 +127,10 @@ def outcome_of(model: Networks, pixels: np.ndarray, e: Explanation, features: Ne
         monotonicity=metrics.rank_correlation(steps, answers),
         change_map=change_map(e.frames[0].pixels, e.frames[-1].pixels),
         ms_ssim=e.reconstruction.ms_ssim,
+        mae=e.reconstruction.mae,
         start_ms_ssim=1.0 if (start == pixels).all() else ms_ssim(pixels, start),
         agrees=e.reconstruction.agrees,
         verdict="" if model.checks is None else judge(model, e, pixels).verdict,
-        mae=e.reconstruction.mae,
     )
 
 
