@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from models.pixels import encode_png
+from models.pixels import decode, encode_png, prepare, to_uint8
+from models.store import DEFAULT_BUNDLES, Store
+from models.traversal import walk
 from tests.toys import ToyModel, first_for, image
 from tests.workers.examples import an_explanation
 from workers.animation import END_MS, FOOT_PX, PICTURE_MS, PICTURES, anchors, between, render_animation
 from workers.explain import Explanation, explain
+from workers.networks import Networks
 from workers.wording import Wording
 
 WORDS = Wording(0.5)
@@ -92,3 +95,20 @@ def test_a_walk_that_goes_nowhere_is_still_a_picture() -> None:
 
 def test_grades_are_said_as_grades_without_fault(explanation: Explanation) -> None:
     assert render_animation(explanation, Wording(0.375, 4)) != render_animation(explanation, WORDS)
+
+
+def test_a_cross_fade_is_what_the_shipped_generator_draws_between_two_steps() -> None:
+    """To a tenth of a per cent or so of the range: why no further image is drawn for the animation."""
+    store = Store(DEFAULT_BUNDLES)
+    classifier = store.open_classifier("knee-oa", 1)
+    space = store.open_space("knee-xray", 1)
+    networks = Networks.open(space, classifier, threads=1)
+    sample = prepare(decode(space.file("sample.png").read_bytes()).pixels, networks.image)
+    made = explain(networks, sample)
+    pixels, _ = anchors(made)
+    walked = made.walked.lambdas
+    lambdas = walked[(walked >= made.frames[0].lambda_) & (walked <= made.frames[-1].lambda_)]
+    between_ = (lambdas[1:] + lambdas[:-1]) / 2
+    drawn = to_uint8(networks.synthesise(walk(made.code, networks.directions["main"], between_)))
+    faded = (pixels[1:].astype(float) + pixels[:-1]) / 2
+    assert np.abs(faded - drawn).mean() / 255 < 0.003
