@@ -167,7 +167,10 @@ def _draw_legend(pen: Pen, words: Words, most: float) -> None:
     if most == 0:
         pen.write((x, y + BAR_PX), "zero everywhere", SENTENCE_SIZE, QUIET)
         return
-    outlines = ["outline: beyond half of the right", *(["broken outline: of the left"] if words.signed else [])]
+    outlines = ["outline: above half of the most"]
+    if words.signed:
+        half = OUTLINED * most
+        outlines = [f"outline: above {_percent(half)}", f"broken outline: below {_percent(-half)}"]
     for line, text in enumerate(outlines):
         pen.write((left, y + BAR_PX + LINE_PX * line), text, MARK_SIZE, QUIET, widest=side)
     scale = np.linspace(-1 if words.signed else 0, 1, side, dtype=np.float32)
