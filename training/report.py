@@ -28,7 +28,7 @@ class Strip(Section):
         input_probability: f on the input.
         lambdas, probabilities, surrogate: λ, f and f̃ of every frame.
         asked: what was asked for; None at the start.
-        flip: index of the flip frame; None where the decision never changes.
+        flip: index of the frame that is the flip; None where it is none of the frames, or there is none.
     """
 
     input_probability: float
