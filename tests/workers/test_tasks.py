@@ -198,7 +198,7 @@ def test_an_unknown_classifier_fails_its_job(store: JobStore, served: ServedNetw
 def test_a_replaced_attempt_stops_and_leaves_the_record_alone(
     store: JobStore, served: ServedNetworks, settings: Settings
 ) -> None:
-    def replace_then_read(upload: bytes, spec: ImageSpec) -> PreparedImage:
+    def replace_then_read(upload: bytes, spec: ImageSpec, original_pixels: int) -> PreparedImage:
         store.lose("job", "worker")
         store.start("job", "another worker")
         return read(upload, spec, original_pixels)
@@ -213,7 +213,7 @@ def test_a_replaced_attempt_stops_and_leaves_the_record_alone(
 def test_a_deleted_job_is_dropped_while_it_runs(
     store: JobStore, served: ServedNetworks, settings: Settings, client: Redis
 ) -> None:
-    def delete_then_read(upload: bytes, spec: ImageSpec) -> PreparedImage:
+    def delete_then_read(upload: bytes, spec: ImageSpec, original_pixels: int) -> PreparedImage:
         store.delete("job")
         return read(upload, spec, original_pixels)
 
