@@ -5,10 +5,12 @@ Each writes a folder with images.zip, labels.csv, preview.png and prepared.json,
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -16,6 +18,7 @@ from training.errors import DataError
 
 if TYPE_CHECKING:
     from training.prepared import Options
+    from training.slides import Tiling
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to make; it must not be there.")]
 MaxCorrupt = Annotated[int, typer.Option("--max-corrupt", help="Files that may be skipped, each named.", min=0)]
@@ -97,62 +100,88 @@ def prepare_oai_command(
     _tell(out, counts)
 
 
-TilePx = Annotated[int, typer.Option(help="Side of a tile as it is written.", min=8)]
-Mpp = Annotated[float, typer.Option(help="Microns per pixel of a written tile.", min=0.05)]
-Level = Annotated[int | None, typer.Option(help="Instead: a level of the slides' pyramid, 0 the finest.", min=0)]
-TissueShare = Annotated[float, typer.Option(help="Of a tile that must be tissue.", min=0, max=1)]
-PerSlide = Annotated[int, typer.Option(help="Most tiles of one label from one slide.", min=1)]
+@dataclass(frozen=True)
+class Cut:
+    """How tiles are cut from slides and where they go: what the two verbs about slides share."""
+
+    options: Options
+    tiling: Tiling
 
 
+def read_cut(
+    out: Out,
+    tile_px: Annotated[int, typer.Option(help="Side of a tile as it is written.", min=8)] = 128,
+    mpp: Annotated[float, typer.Option(help="Microns per pixel of a written tile.", min=0.05)] = 0.97,
+    level: Annotated[
+        int | None, typer.Option(help="Instead: a level of the slides' pyramid, 0 the finest.", min=0)
+    ] = None,
+    tissue_share: Annotated[float, typer.Option(help="Of a tile that must be tissue.", min=0, max=1)] = 0.5,
+    per_slide: Annotated[int, typer.Option(help="Most tiles of one label from one slide.", min=1)] = 500,
+    max_corrupt: MaxCorrupt = 0,
+    seed: Seed = 0,
+    shares: Shares = DEFAULT_SHARES,
+) -> Cut:
+    """The options of a verb about slides as one value."""
+    from training.slides import Tiling
+
+    tiling = Tiling(tile_px, mpp, level, tissue_share, per_slide, seed=seed)
+    return Cut(_options(out, max_corrupt, seed, shares), tiling)
+
+
+def cutting(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command, which takes `cut`, the options of `read_cut` in its place."""
+    own, shared = _parameters(command), _parameters(read_cut)
+    del own["cut"]
+
+    def with_options(**given: Any) -> None:
+        cut = read_cut(**{name: given[name] for name in shared})
+        command(**{name: given[name] for name in own}, cut=cut)
+
+    together = [p.replace(kind=p.KEYWORD_ONLY) for p in (*own.values(), *shared.values())]
+    with_options.__signature__ = inspect.Signature(together)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {p.name: p.annotation for p in together}
+    with_options.__doc__ = command.__doc__
+    return with_options
+
+
+def _parameters(command: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of a command, with their annotations as values."""
+    hints = get_type_hints(command, include_extras=True)
+    found = inspect.signature(command).parameters
+    return {name: p.replace(annotation=hints[name]) for name, p in found.items()}
+
+
+@cutting
 def prepare_slides_command(
     folder: Annotated[Path, typer.Argument(help="Slides; searched with all folders below it.")],
-    out: Out,
+    cut: Cut,
     annotations: Annotated[Path | None, typer.Option(help="Folder of ASAP files, named as the slides.")] = None,
     labels: Annotated[Path | None, typer.Option(help="CSV: slide; patient, split, label if it has them.")] = None,
     tumour_groups: Annotated[str, typer.Option(help="Groups of outlines around tumour.")] = "Tumor,_0,_1",
     excluded_groups: Annotated[str, typer.Option(help="Groups of outlines that cut out of them.")] = "Exclusion,_2",
-    tile_px: TilePx = 128,
-    mpp: Mpp = 0.97,
-    level: Level = None,
-    tissue_share: TissueShare = 0.5,
-    per_slide: PerSlide = 500,
-    max_corrupt: MaxCorrupt = 0,
-    seed: Seed = 0,
-    shares: Shares = DEFAULT_SHARES,
 ) -> None:
     """Make a data set of tiles from whole slides."""
     from training.slide_set import prepare_slides
-    from training.slides import Tiling
 
     tumour, excluded = tuple(tumour_groups.split(",")), tuple(excluded_groups.split(","))
-    tiling = Tiling(tile_px, mpp, level, tissue_share, per_slide, tumour, excluded, seed)
-    options = _options(out, max_corrupt, seed, shares)
-    counts = prepare_slides(folder, options, tiling, annotations=annotations, labels=labels, report=typer.echo)
-    _tell(out, counts)
+    tiling = replace(cut.tiling, tumour_groups=tumour, excluded_groups=excluded)
+    counts = prepare_slides(folder, cut.options, tiling, annotations=annotations, labels=labels, report=typer.echo)
+    _tell(cut.options.out, counts)
 
 
+@cutting
 def prepare_camelyon16_command(
     folder: Annotated[Path, typer.Argument(help="The slides and outlines, as they were handed out.")],
-    out: Out,
+    cut: Cut,
     partly: Annotated[str, typer.Option(help="Slides whose tumour is outlined in part, with commas between.")] = "",
     exclude: Annotated[str, typer.Option(help="Slides to leave out, with commas between.")] = "",
-    tile_px: TilePx = 128,
-    mpp: Mpp = 0.97,
-    level: Level = None,
-    tissue_share: TissueShare = 0.5,
-    per_slide: PerSlide = 500,
-    max_corrupt: MaxCorrupt = 0,
-    seed: Seed = 0,
-    shares: Shares = DEFAULT_SHARES,
 ) -> None:
     """Make a data set of tiles from Camelyon16's slides and outlines."""
     from training.camelyon import prepare_camelyon16
-    from training.slides import Tiling
 
-    tiling = Tiling(tile_px, mpp, level, tissue_share, per_slide, seed=seed)
     left_out = {"partly": _names(partly), "exclude": _names(exclude)}
-    counts = prepare_camelyon16(folder, _options(out, max_corrupt, seed, shares), tiling, **left_out, report=typer.echo)
-    _tell(out, counts)
+    counts = prepare_camelyon16(folder, cut.options, cut.tiling, **left_out, report=typer.echo)
+    _tell(cut.options.out, counts)
 
 
 def split_patients_command(
