@@ -28,8 +28,10 @@ from training.pictures import Pictures
 from training.report import Strip
 from training.runfolder import progress
 from workers.endpoints import Endpoints
+from workers.evidence import MapName, Onlooker, gather
 from workers.explain import Explanation, explain
 from workers.networks import Networks
+from workers.scores import MapScores
 from workers.similarity import ms_ssim
 from workers.verdict import judge
 
@@ -154,6 +156,28 @@ def explain_marked(model: Networks, marked: Marked) -> tuple[np.ndarray, np.ndar
             advance(1)
     flipped, kept = zip(*found, strict=True)
     return np.array(flipped), np.array(kept)
+
+
+def score_all(model: Networks, images: np.ndarray) -> list[dict[str, MapScores]]:
+    """Scores the evidence maps of every image, uint8 [N, C, S, S], explained along main as the classifier is served.
+
+    Returns:
+        For each image the scores of the strip map, GradCAM where f can be looked into, and occlusion, in this order.
+    """
+    names: tuple[MapName, ...] = ("strip", "occlusion") if model.head is None else ("strip", "gradcam", "occlusion")
+
+    def one(pixels: np.ndarray) -> dict[str, MapScores]:
+        onlooker = Onlooker(model, pixels)
+        explanation = explain(onlooker, pixels, mode=model.classifier.manifest.mode)
+        evidence = gather(model, onlooker, explanation, pixels, names, scores=True)
+        return {name: scores for name, scores in (evidence.scores or {}).items()}
+
+    found = []
+    with progress("scoring maps", len(images)) as advance:
+        for scores in at_once(one, list(images)):
+            found.append(scores)
+            advance(1)
+    return found
 
 
 def change_map(first: np.ndarray, last: np.ndarray) -> np.ndarray:

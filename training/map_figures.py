@@ -1,19 +1,12 @@
-"""How well evidence maps order the pixels of test images: each one's scores, and how often the strip's beats the other.
-
-The scores are the engine's own (`workers.scores`), of explanations in the mode in which the classifier is served.
-"""
+"""What the scores of evidence maps add up to over test images: each map's means, and how often the strip's is ahead."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from models.manifest import Metric
-from training.evaluate import at_once
+from training.evaluate import Networks, score_all
 from training.outcomes import Figure, with_intervals
-from training.runfolder import progress
-from workers.evidence import Evidence, MapName, Onlooker, gather
-from workers.explain import explain
-from workers.networks import Networks
 
 SCORES = ("cout", "insertion", "deletion")
 
@@ -22,7 +15,7 @@ def map_figures(model: Networks, images: np.ndarray, patients: np.ndarray, draws
     """`cout_…`, `insertion_…` and `deletion_…` of the strip map, occlusion, and GradCAM where f can be looked into.
 
     `cout_strip_wins` is the share of images on which the strip map's COUT is above GradCAM's, or, where f cannot be
-    looked into, above occlusion's; `cout_strip_wins_occlusion` says the latter of every f.
+    looked into, above occlusion's; `cout_strip_wins_occlusion` says the latter of every f. A tie is no win.
 
     Args:
         model: both bundles, opened.
@@ -30,35 +23,17 @@ def map_figures(model: Networks, images: np.ndarray, patients: np.ndarray, draws
         patients: whose they are, [N].
         draws, seed: of the intervals.
     """
-    names: tuple[MapName, ...] = ("strip", "occlusion") if model.head is None else ("strip", "gradcam", "occlusion")
-    found = scored(model, images, names)
-    everyone = np.ones(len(images), bool)
+    found = score_all(model, images)
+    names = tuple(found[0])
     columns = {
-        f"{score}_{name}": np.array([getattr((e.scores or {})[name], score) for e in found])
+        f"{score}_{name}": np.array([getattr(scores[name], score) for scores in found])
         for score in SCORES
         for name in names
     }
-    for name in names[1:]:
-        columns[f"cout_strip_wins_{name}"] = columns["cout_strip"] > columns[f"cout_{name}"]
-    columns["cout_strip_wins"] = columns[f"cout_strip_wins_{names[1]}"]
-    columns.pop("cout_strip_wins_gradcam", None)
-    figures = {
-        name: Figure(lambda i, column=column: float(column[i].mean()), everyone) for name, column in columns.items()
-    }
-    return with_intervals(figures, patients, draws, seed)
+    for figure, rival in (("cout_strip_wins", names[1]), ("cout_strip_wins_occlusion", "occlusion")):
+        columns[figure] = columns["cout_strip"] > columns[f"cout_{rival}"]
+    return with_intervals({name: _mean_of(column) for name, column in columns.items()}, patients, draws, seed)
 
 
-def scored(model: Networks, images: np.ndarray, names: tuple[MapName, ...]) -> list[Evidence]:
-    """Explains every image along main and scores its maps."""
-
-    def one(pixels: np.ndarray) -> Evidence:
-        onlooker = Onlooker(model, pixels)
-        explanation = explain(onlooker, pixels, mode=model.classifier.manifest.mode)
-        return gather(model, onlooker, explanation, pixels, names, scores=True)
-
-    found = []
-    with progress("scoring maps", len(images)) as advance:
-        for evidence in at_once(one, list(images)):
-            found.append(evidence)
-            advance(1)
-    return found
+def _mean_of(column: np.ndarray) -> Figure:
+    return Figure(lambda i: float(column[i].mean()), np.ones(len(column), bool))
