@@ -170,7 +170,7 @@ def score_all(model: Networks, images: np.ndarray) -> list[dict[str, MapScores]]
         onlooker = Onlooker(model, pixels)
         explanation = explain(onlooker, pixels, mode=model.classifier.manifest.mode)
         evidence = gather(model, onlooker, explanation, pixels, names, scores=True)
-        return {name: scores for name, scores in (evidence.scores or {}).items()}
+        return {**(evidence.scores or {})}
 
     found = []
     with progress("scoring maps", len(images)) as advance:
