@@ -97,11 +97,12 @@ def _draw_notice(pen: Pen, quality: Quality) -> None:
     px, left, right = pen.sheet.px, pen.sheet.px(MARGIN), pen.sheet.width - pen.sheet.px(MARGIN)
     top, colour = px(MARGIN + HEAD - 8), ACCENT if quality.verdict == "unreliable" else NO
     pen.band(left, top, right, top + px(NOTICE - 14), colour)
-    x, y = left + px(22), top + px(28)
-    x += pen.mark((x, y), quality.verdict.upper(), colour) + px(14)
+    x = left + px(22) + pen.mark_width(quality.verdict.upper()) + px(14)
     more = len(quality.reasons) - 1
     rest = f" And {more} reason{'s' if more > 1 else ''} more in the report." if more else ""
     first, *second = _wrap(pen, quality.reasons[0].sentence + rest, right - x - px(14))
+    y = top + px(28 if second else 42)
+    pen.mark((left + px(22), y), quality.verdict.upper(), colour)
     pen.write((x, y), first, SENTENCE_SIZE, YES)
     for line in second:
         pen.write((left + px(22), y + px(28)), line, SENTENCE_SIZE, YES, widest=right - left - px(36))

@@ -51,8 +51,9 @@ def tiny_config(root: Path, **gan: Any) -> RunConfig:
                 **gan,
             },
             "encoder": {"layers": [1, 1, 1, 1], "width": 16, "total_kimg": 24, "real_kimg": 2, "dtype": "float32"},
-            "direction": {"samples": 6000, "val_images": 24, "attribute_samples": 600},
+            "direction": {"samples": 6000, "val_images": 24, "attribute_samples": 600, "mode_images": 16},
             "evaluate": {"surrogate_samples": 500, "bootstrap": 50, "max_images": 40},
+            "gate": {"train_images": 240, "passes": 2, "val_images": 40, "check_images": 24, "test_images": 24},
             "audit": {"train_images": 256, "passes": 1, "val_images": 24, "draws": 3, "shuffles": 1, "samples": 300},
         }
     )
