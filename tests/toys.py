@@ -225,6 +225,13 @@ def classifier_onnx(bias: np.ndarray = CLASSIFIER_BIAS) -> bytes:
     return _network("x", ["N", 1, SIZE, SIZE], "probabilities", ["N", len(CLASSES)], steps)
 
 
+def gate_onnx() -> bytes:
+    """x [N, 1, 16, 16] -> seen [N, 2]: twice the second coordinate of the latent, and 0"""
+    flat = np.array([-1, SIZE * SIZE], np.int64)
+    weights = (2 * ENCODER[:, 1:2] * np.array([1, 0])).astype(np.float32)
+    return _network("x", ["N", 1, SIZE, SIZE], "seen", ["N", 2], [("Reshape", flat), ("MatMul", weights)])
+
+
 def npz(arrays: Mapping[str, Any]) -> bytes:
     """Arrays as the bytes of an .npz file."""
     buffer = BytesIO()
