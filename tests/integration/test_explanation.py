@@ -64,6 +64,12 @@ def test_the_parts_of_the_job_can_be_fetched(client: httpx2.Client) -> None:
         assert picture.width > 5 * 16
     for png in frames_of(client, job):
         assert (decode(png).rows, decode(png).columns) == (16, 16)
+    maps = {name: url for name, url in job["report"]["heatmaps"].items() if url}
+    assert set(maps) == {"strip", "occlusion"}
+    for url in maps.values():
+        assert client.get(url).headers["content-type"] == "image/png"
+        numbers = np.load(BytesIO(client.get(url.replace(".png", ".npy")).content))
+        assert np.abs(numbers[:2]).mean() > 5 * np.abs(numbers[6:]).mean()  # the classifier reads the two upper rows
 
 
 def test_the_classifier_itself_confirms_every_probability_on_the_downloaded_frame(
