@@ -160,7 +160,7 @@ def _draw_foot(pen: Pen, mode: str, words: Wording) -> None:
     px, left, right = pen.sheet.px, pen.sheet.px(MARGIN), pen.sheet.width - pen.sheet.px(MARGIN)
     y = pen.sheet.height - px(MARGIN) + px(8)
     taken = pen.write((left, y), MOTTOES[mode], SMALL_SIZE, NO)
-    legend = f"tick: threshold {words.plainly(words.threshold)} · λ: logits of the surrogate"
+    legend = f"tick: threshold {words.bound} · λ: logits of the surrogate"
     if taken + pen.length(legend, SMALL_SIZE) + px(INPUT_GAP) < right - left:
         pen.write((right, y), legend, SMALL_SIZE, QUIET, anchor="rs")
 

@@ -45,9 +45,14 @@ class Wording:
         """ "42 %", or "grade 2.3"."""
         return f"{self.digits(number)} %" if self.highest is None else f"grade {self.digits(number)}"
 
+    @property
+    def bound(self) -> str:
+        """The threshold."""
+        return plain_percent(self.threshold) if self.highest is None else f"grade {self.highest * self.threshold:.3g}"
+
     def plainly(self, number: float) -> str:
-        """A number that was asked for or set, where rounding cannot mislead."""
-        return plain_percent(number) if self.highest is None else f"grade {self.highest * number:.3g}"
+        """A number that was asked for, where rounding cannot mislead."""
+        return plain_percent(number) if self.highest is None else f"grade {self.highest * number:.2g}"
 
     def decision(self, number: float) -> str:
         """What f decides: yes or no; of grades, on which side of the threshold the expected one lies."""

@@ -24,9 +24,15 @@ const VERDICTS = {
 const HEATMAPS = { strip: "what changes along the strip", gradcam: "where the classifier looks", occlusion: "what it needs" };
 
 // A number of a report in words: per cent, or the grade that it stands for.
-const said = ({ grades }, p) => (grades ? `grade ${(p * (grades.length - 1)).toFixed(1)}` : percent(p));
+// A grade is never rounded across the threshold.
+function said({ grades, threshold }, p) {
+  if (!grades) return percent(p);
+  const [value, bound] = [p, threshold].map((share) => share * (grades.length - 1));
+  if (Number(value.toFixed(1)) >= bound === value >= bound) return `grade ${value.toFixed(1)}`;
+  return `grade ${((value < bound ? Math.floor : Math.ceil)(100 * value) / 100).toFixed(2)}`;
+}
 const decides = ({ grades, threshold }, p) =>
-  grades ? `${p >= threshold ? "at least" : "below"} ${said({ grades }, threshold)}` : p >= threshold ? "yes" : "no";
+  grades ? `${p >= threshold ? "at least" : "below"} ${said({ grades, threshold }, threshold)}` : p >= threshold ? "yes" : "no";
 const signed = (value) => (value === 0 ? "0" : `${value > 0 ? "+" : "−"}${Math.abs(value).toFixed(2)}`);
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 

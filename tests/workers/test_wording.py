@@ -48,7 +48,7 @@ def test_an_expected_grade_has_tenths_and_stays_on_its_side_of_the_threshold(sha
 
 def test_grades_are_said_with_their_scale() -> None:
     assert (GRADES.exactly(0.58), GRADES.unit) == ("grade 2.3", "of 0-4")
-    assert (GRADES.plainly(0.725), GRADES.plainly(0.375)) == ("grade 2.9", "grade 1.5")
+    assert (GRADES.plainly(0.725), GRADES.bound) == ("grade 2.9", "grade 1.5")
     assert (GRADES.decision(0.3), GRADES.decision(0.375)) == ("below 1.5", "at least 1.5")
 
 
