@@ -145,9 +145,8 @@ def explain_marked(model: Networks, marked: Marked) -> tuple[np.ndarray, np.ndar
     """Explains images with a drawn marker in residual mode: which still flip, and which keep it, bool [N] both."""
 
     def one(index: int) -> tuple[bool, bool]:
-        pixels, place = marked.images[index], marked.places[index]
-        e = explain(model, pixels, targets=TARGETS, mode="residual")
-        return e.flip.reached, is_kept(pixels, np.stack([frame.pixels for frame in e.frames]), place)
+        e = explain(model, marked.images[index], targets=TARGETS, mode="residual")
+        return e.flip.reached, is_kept(marked, index, np.stack([frame.pixels for frame in e.frames]))
 
     found = []
     with progress("explaining images with markers", len(marked.images)) as advance:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-KEPT = 0.1  # mean absolute difference within the marker, as a share of the range, up to which it is still there
+KEPT = 0.25  # of what drawing a marker changed in its place: up to this mean difference from it, it is still there
 SHARE = 0.17  # of the image's side that a marker takes
 MARGIN = 0.04  # of the side, between marker and edge
 BRIGHT = 250
@@ -24,10 +24,12 @@ class Marked:
     Attributes:
         images: uint8 [N, C, S, S].
         places: where the markers are, bool [N, S, S].
+        contrasts: mean difference that drawing them made there, as a share of the range, [N].
     """
 
     images: np.ndarray
     places: np.ndarray
+    contrasts: np.ndarray
 
 
 def draw_markers(images: np.ndarray, seed: int) -> Marked:
@@ -35,8 +37,10 @@ def draw_markers(images: np.ndarray, seed: int) -> Marked:
     rng, size = np.random.default_rng(seed), images.shape[-1]
     drawn = [(SHAPES[rng.integers(len(SHAPES))], int(rng.integers(4))) for _ in images]
     cover = np.stack([marker(size, shape, corner) for shape, corner in drawn])  # [N, S, S]
-    marked = images + cover[:, None] * (BRIGHT - images.astype(np.float64))
-    return Marked(np.rint(marked).astype(np.uint8), cover > 0.5)
+    marked = np.rint(images + cover[:, None] * (BRIGHT - images.astype(np.float64))).astype(np.uint8)
+    places = cover > 0.5
+    pairs = zip(marked, images, places, strict=True)
+    return Marked(marked, places, np.array([_difference(m[None], i, place)[0] for m, i, place in pairs]))
 
 
 def marker(size: int, shape: str, corner: int) -> np.ndarray:
@@ -63,13 +67,12 @@ def marker(size: int, shape: str, corner: int) -> np.ndarray:
     return cover
 
 
-def is_kept(marked: np.ndarray, frames: np.ndarray, place: np.ndarray) -> bool:
-    """Whether every frame still shows the marker.
+def is_kept(marked: Marked, index: int, frames: np.ndarray) -> bool:
+    """Whether every frame of the strip of one marked image, uint8 [F, C, S, S], still shows its marker."""
+    change = _difference(frames, marked.images[index], marked.places[index])
+    return bool((change <= KEPT * marked.contrasts[index]).all())
 
-    Args:
-        marked: the image that was explained, uint8 [C, S, S].
-        frames: its strip, uint8 [F, C, S, S].
-        place: where the marker is, bool [S, S].
-    """
-    change = np.abs(frames[..., place] / 255 - marked[..., place] / 255)  # [F, C, pixels]
-    return bool((change.mean(axis=(1, 2)) <= KEPT).all())
+
+def _difference(images: np.ndarray, from_: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of images, [F, C, S, S], from one, [C, S, S], at a place: shares of the range, [F]."""
+    return np.asarray(np.abs(images[..., place] / 255 - from_[..., place] / 255).mean(axis=(1, 2)))

@@ -20,7 +20,7 @@ from models.pixels import to_float, to_uint8
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 
-UNTOUCHED, TOUCHED = 0.12, 0.36
+UNTOUCHED, TOUCHED = 0.05, 0.2
 """Of the largest change that the walk makes anywhere: up to which share a pixel stays, and from which it follows."""
 LEAST_CHANGE = 0.02
 """A walk that changes no place by more than this share of the range is not taken for one that does."""

@@ -108,6 +108,15 @@ def test_the_report_holds_every_figure_and_says_which_bars_were_missed(run: RunF
         assert bundle.manifest.provenance.attribution in bundle.file("card.html").read_text()
 
 
+def test_the_mode_was_chosen_on_val_and_both_are_reported(run: RunFolder) -> None:
+    manifest = Store(run.path / "bundles").open_classifier("narrow-gap").manifest
+    choice = json.loads((run.path / "direction" / "mode.json").read_text())
+    assert manifest.mode == choice["mode"]
+    other = {"generated": "residual", "residual": "generated"}[manifest.mode]
+    assert {f"flip_rate_{other}", f"target_error_{other}", "marker_kept", "marker_flip_drop"} <= set(manifest.metrics)
+    assert manifest.metrics["residual_ms_ssim_0"].value == 1
+
+
 def test_published_networks_are_stored_in_8_bits_and_f_hardly_drifts(run: RunFolder) -> None:
     drift = json.loads((run.path / "onnx" / "drift.json").read_text())
     assert 0 < drift["classifier_mean"] < 0.005
