@@ -45,7 +45,8 @@ class Search:
         while self.left > 0:
             steps, curve = walked.lambdas, walked.probabilities
             misses = missed(self.wanted, assign(self.wanted, self.start, steps, curve), steps, curve)
-            new = walked.new(np.array(self._flip(walked) + misses)[: (self.left + 1) // 2])
+            looks = [step for step in self._flip(walked) + misses if walked.new(np.array([step])).size]
+            new = walked.new(np.array(looks[: (self.left + 1) // 2]))
             if not new.size:
                 break
             walked = look(walked, new)
