@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from models.traversal import limits, sigmoid
 from tests.toys import ToyModel, first_for, latent
-from workers.steps import COARSE_STEPS, choose, coarse_grid, place_start
+from workers.steps import COARSE_STEPS, assign, choose, coarse_grid, crossing, missed, place_start
 
 GRID = np.linspace(-6, 6, 13)
 TOY = ToyModel()
@@ -73,3 +73,46 @@ def test_the_start_takes_the_place_of_the_nearest_probability() -> None:
 def test_the_start_may_instead_be_one_more() -> None:
     assert place_start(np.array([0.1, 0.5, 0.9]), 0.6, insert=True) == ([0.1, 0.5, None, 0.9], 2)
     assert place_start(np.array([0.1, 0.5, 0.9]), 0.99, insert=True) == ([0.1, 0.5, 0.9, None], 3)
+
+
+# --- What is shown of what was seen --------------------------------------------------------------------------------
+
+
+def test_the_steps_shown_are_those_whose_answers_come_closest() -> None:
+    lambdas, curve = np.array([-2.0, -1, 0, 1, 2, 3]), np.array([0.05, 0.2, 0.3, 0.5, 0.8, 0.9])
+    assert assign([0.1, None, 0.55, 0.88], 1, lambdas, curve) == [0, 2, 3, 5]
+
+
+def test_of_answers_as_near_the_one_nearest_to_the_start_is_shown() -> None:
+    lambdas, curve = np.array([-2.0, -1, 0, 1, 2, 3]), np.array([0.3, 0.3, 0.3, 0.7, 0.7, 0.7])
+    assert assign([0.1, None, 0.9], 1, lambdas, curve) == [2, 2, 3]
+
+
+@given(
+    answers=st.lists(st.floats(0, 1), min_size=13, max_size=13),
+    asked=st.lists(st.floats(0, 1), min_size=1, max_size=33, unique=True),
+    insert=st.booleans(),
+)
+def test_whatever_f_answers_the_steps_shown_rise_through_the_start(
+    answers: list[float], asked: list[float], insert: bool
+) -> None:
+    curve = np.array(answers)
+    wanted, start = place_start(np.sort(asked), float(curve[6]), insert)
+    shown = GRID[assign(wanted, start, GRID, curve)]
+    assert shown[start] == 0
+    assert (np.diff(shown) >= 0).all()
+
+
+def test_a_crossing_is_the_one_nearest_to_where_it_is_looked_for() -> None:
+    lambdas, curve = np.arange(5.0), np.array([0.2, 0.6, 0.2, 0.2, 0.6])
+    assert crossing(0.4, 0.1, lambdas, curve) == pytest.approx(0.55, abs=0.05)
+    assert crossing(0.4, 4.0, lambdas, curve) == pytest.approx(3.55, abs=0.05)
+    assert crossing(0.9, 1.0, lambdas, curve) is None
+
+
+def test_what_was_missed_though_f_passes_it_is_looked_for_the_worst_first() -> None:
+    lambdas, curve = np.array([-2.0, 0, 1, 4]), np.array([0.1, 0.2, 0.3, 0.9])
+    wanted = [0.05, None, 0.3, 0.45, 0.6]
+    looks = missed(wanted, assign(wanted, 1, lambdas, curve), lambdas, curve)
+    assert len(looks) == 2
+    assert looks == sorted(looks, reverse=True), "0.6 was missed by more than 0.45"
