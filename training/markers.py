@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-KEPT = 0.25  # of what drawing a marker changed in its place: up to this mean difference from it, it is still there
+KEPT = 0.5  # of what drawing a marker changed in its place: up to this mean difference from it, it is still there
 SHARE = 0.17  # of the image's side that a marker takes
 MARGIN = 0.04  # of the side, between marker and edge
 BRIGHT = 250
