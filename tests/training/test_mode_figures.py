@@ -1,17 +1,23 @@
 """Both modes are measured on the same images by the same questions, and the better one on val becomes the default."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.pixels import to_uint8
+from models.store import Store
 from tests.toys import ToyModel, first_for, latent, write_toys
 from tests.training.test_outcomes import outcome
-from training.choose_mode import better, compare_modes, mode_note
+from tests.training.tiny import tiny_config
+from training.choose_mode import better, choose_run_mode, compare_modes, mode_note
+from training.data import ImageSet
 from training.evaluate import Networks, explain_all, open_model
+from training.fit_direction import candidates
 from training.mode_figures import explain_otherwise, marker_figures, mode_figures, other_mode, residual_figures
 from training.outcomes import with_intervals
+from training.runfolder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +77,22 @@ def test_differences_within_their_error_decide_nothing() -> None:
     once = [outcome(0.1, 0.1, flipped=index != 3) for index in range(8)]
     other = [outcome(0.1, 0.1, flipped=index != 5, changed=0.05) for index in range(8)]
     assert better({"generated": once, "residual": other}) == ("residual", "proximity_mean")
+
+
+def test_the_mode_that_did_better_stands_in_the_candidate_s_manifest_and_nothing_else_changes(tmp_path: Path) -> None:
+    plain = tiny_config(tmp_path)
+    named = {"classifier": plain.classifier.model_copy(update={"id": "toy"})}
+    config = plain.model_copy(update={**named, "space": plain.space.model_copy(update={"id": "toy-space"})})
+    run = RunFolder(tmp_path, config)
+    write_toys(candidates(run))
+    before = Store(candidates(run)).open_classifier("toy").manifest
+    scratched = IMAGES.copy()
+    scratched[:, :, 12:14, 5:9] = 250  # nothing that the generator draws
+    ImageSet(scratched, np.zeros(6, int), PATIENTS, PATIENTS, {}).save(run.file("data", "val.npz"))
+    choice = choose_run_mode(config, run)
+    after = Store(candidates(run)).open_classifier("toy").manifest
+    assert after == before.model_copy(update={"mode": choice["mode"]})
+    assert json.loads((run.path / "direction" / "mode.json").read_text()) == choice
 
 
 def test_the_choice_is_told_with_its_figures(model: Networks) -> None:
