@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 
 from models.aim import read
 from models.bundle import Bundle, write_bundle
-from models.manifest import Aim, Attribute, ClassifierManifest, Metric, Provenance, SpaceManifest, SpaceRef
+from models.manifest import Aim, ClassifierManifest, Metric, Provenance, SpaceManifest, SpaceRef
 from models.pixels import encode_png, to_float, to_uint8
 from models.traversal import Direction, load_directions, logit
 from training.config import RunConfig
@@ -99,7 +99,6 @@ def write_classifier(
     aims: Mapping[str, Aim],
     metrics: Metrics,
     extra: dict[str, bytes],
-    attributes: Sequence[Attribute] = (),
 ) -> Path:
     """Writes the run's classifier with its directions below a bundle root.
 
@@ -107,7 +106,6 @@ def write_classifier(
         root, config, run, metrics, extra: as in `write_space`.
         directions: by name, `main` first.
         aims: of the directions that are not about the classifier's own target.
-        attributes: which of the directions take main apart, and their shares.
     """
     networks, c = open_networks(run), config.classifier
     w = draw_latents(networks["mapping"], GOLDEN_PAIRS, config.gan.latent_size, GOLDEN_SEED)
@@ -125,7 +123,6 @@ def write_classifier(
         directions=tuple(directions),
         walk={name: d.walk for name, d in directions.items()},
         aims=dict(aims),
-        attributes=tuple(attributes),
         golden_tolerance=GOLDEN_TOLERANCE_CLASSIFIER,
         metrics=metrics,
         provenance=provenance(config, run),

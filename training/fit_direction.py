@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.manifest import Aim, Attribute
+from models.manifest import Aim
 from models.traversal import Direction, Latent
 from training.attributes import CHOICE as ATTRIBUTES
 from training.bundles import clear_store, npz, open_networks
@@ -81,12 +81,11 @@ def write_candidates(
     run: RunFolder,
     directions: Mapping[str, Direction],
     aims: Mapping[str, Aim],
-    attributes: Sequence[Attribute] = (),
 ) -> None:
     """Writes both bundles into the run's own store, without figures: they have not been measured yet."""
     clear_store(candidates(run))
     write_space_bundle(candidates(run), config, run, {}, {})
-    write_classifier_bundle(candidates(run), config, run, directions, aims, {}, {}, attributes)
+    write_classifier_bundle(candidates(run), config, run, directions, aims, {}, {})
 
 
 def direction_notes(choice: Mapping[str, Any]) -> list[str]:
