@@ -59,6 +59,12 @@ def network() -> nn.Module:
     return made.eval()
 
 
+@pytest.fixture(scope="module")
+def translated(network: nn.Module) -> onnx.ModelProto:
+    """The network with its softmax, as it is exported."""
+    return to_onnx(Softmax(network), torch.randn(2, 1, SIZE, SIZE), "x", "probabilities")
+
+
 def exposed(
     model: onnx.ModelProto | bytes, folder: Path, image: ImageSpec = IMAGE, **declared: object
 ) -> Exposed | None:
@@ -78,11 +84,11 @@ def seen(found: Exposed, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("decided", [True, False], ids=["yes", "no"])
 @pytest.mark.parametrize("name", AIMS)
 def test_gradcam_by_the_heads_weights_is_monais_by_gradients(
-    network: nn.Module, name: str, decided: bool, tmp_path: Path
+    network: nn.Module, translated: onnx.ModelProto, name: str, decided: bool, tmp_path: Path
 ) -> None:
     aim = AIMS[name]
     x = torch.randn(1, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-    found = exposed(to_onnx(Softmax(network), torch.randn(2, 1, SIZE, SIZE), "x", "probabilities"), tmp_path)
+    found = exposed(translated, tmp_path)
     assert found is not None
     _, features = seen(found, x.numpy())
     ours = gradcam(features[0], Head(found.weight, found.bias), aim, decided=decided, size_px=SIZE)
@@ -92,9 +98,8 @@ def test_gradcam_by_the_heads_weights_is_monais_by_gradients(
     assert np.abs(ours - theirs).max() <= 1e-4 * theirs.max()
 
 
-def test_compact_weights_keep_their_feature_map(network: nn.Module, tmp_path: Path) -> None:
-    small = compact(to_onnx(Softmax(network), torch.randn(2, 1, SIZE, SIZE), "x", "probabilities"), 10)
-    found = exposed(small, tmp_path)
+def test_compact_weights_keep_their_feature_map(translated: onnx.ModelProto, tmp_path: Path) -> None:
+    found = exposed(compact(translated, 10), tmp_path)
     assert found is not None
     x = np.random.default_rng(0).uniform(-1, 1, (3, 1, SIZE, SIZE)).astype(np.float32)
     p, features = seen(found, x)
