@@ -35,6 +35,7 @@ class Kind:
 
 # --- The catalogue -------------------------------------------------------------------------------------------------
 
+REQUEST_UNREADABLE = Kind(400, "request-unreadable", "The request cannot be read")
 BODY_UNREADABLE = Kind(400, "body-unreadable", "The multipart body cannot be read")
 
 NO_KEY = Kind(401, "unauthenticated", "A key is needed")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import uvicorn
 
 from app.main import create_app
+from app.protocol import ProblemProtocol
 from app.settings import Settings
 from app.stack import Stack
 
@@ -36,6 +37,7 @@ def api(settings: Settings) -> None:
         port=settings.PORT,
         access_log=False,
         log_level="warning",
+        http=ProblemProtocol,
         server_header=False,
         timeout_graceful_shutdown=LAST_ANSWERS_S,
     )

@@ -14,6 +14,7 @@ from redis import Redis
 
 from app import body_limit
 from app.main import create_app
+from app.protocol import ProblemProtocol
 from app.settings import Settings
 from tests.app.uploads import encoded
 
@@ -32,7 +33,7 @@ def port(settings: Settings, broker: Redis, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(body_limit, "WHOLE_S", 1.0)
     monkeypatch.setattr(body_limit, "LINGER_IDLE_S", 0.2)
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), http=ProblemProtocol, log_level="error"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     while not server.started:
@@ -70,6 +71,26 @@ def test_a_body_in_chunks_of_any_size_is_taken(port: int) -> None:
         port, "Transfer-Encoding: chunked", *chunked(*(FORM[at : at + 7] for at in range(0, len(FORM), 7)))
     )
     assert (status, job["status"]) == (202, "queued")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"NIGHTINGALE /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\x00nightingale",
+        b"GET /jobs NIGHTINGALE\r\n\r\n",
+    ],
+    ids=["unknown-method", "tls", "no-version"],
+)
+def test_what_is_no_http_gets_a_problem_that_repeats_nothing_of_it(port: int, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        received = b"".join(iter(lambda: connection.recv(65_536), b""))
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"application/problem+json" in head
+    assert (json.loads(body)["status"], json.loads(body)["code"]) == (400, "request-unreadable")
+    assert b"nightingale" not in received.lower()
 
 
 def test_a_body_shorter_than_it_declares_is_not_waited_for(port: int) -> None:
