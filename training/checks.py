@@ -29,7 +29,7 @@ SENSIBLE: dict[CheckName, tuple[float, float]] = {
 tenth of f's way does not follow, even where most of val is no better."""
 UNSTEADY = 0.5  # a rank correlation below this makes a strip unreliable
 ABOVE: tuple[CheckName, ...] = ("gap", "surrogate_error")
-LEAST_KNOWN = 10  # explanations that a bound must rest on; a check that could be made on fewer is left out
+LEAST_KNOWN = 10  # explanations that a bound must rest on, but for the gap's; with fewer, a check is left out
 
 
 def fit_checks(found: Sequence[Figures], settings: GateConfig, mode: str) -> Checks:
@@ -47,7 +47,7 @@ def fit_checks(found: Sequence[Figures], settings: GateConfig, mode: str) -> Che
     bounds: dict[CheckName, Bounds] = {}
     for name, (least, most) in SENSIBLE.items():
         values = np.array([v for f in accepted if (v := getattr(f, name)) is not None])
-        if len(values) < LEAST_KNOWN:
+        if len(values) < LEAST_KNOWN and not (name == "gap" and values.size):
             continue
         tail = 1 - settings.doubted if name in ABOVE else settings.doubted
         caution = float(np.clip(np.quantile(values, tail), least, most))

@@ -66,6 +66,11 @@ def test_a_check_that_could_not_be_made_has_no_bounds() -> None:
     assert (checks.mode, checks.images) == ("residual", 20)
 
 
+def test_the_gap_is_bounded_even_where_few_val_explanations_could_be_accepted() -> None:
+    found = [*with_gaps(0.02, 0.03), *[replace(GOOD, agrees=False)] * 20]
+    assert set(fit_checks(found, SETTINGS, "generated").bounds) == {"gap"}
+
+
 def test_only_gap_and_steadiness_make_an_explanation_unreliable_by_a_bound() -> None:
     bounds = fit_checks([GOOD] * 20, SETTINGS, "generated").bounds
     assert {name for name, b in bounds.items() if b.unreliable is not None} == {"gap", "monotonicity"}
