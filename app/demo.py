@@ -59,20 +59,28 @@ def find_sample(store: Store) -> tuple[ClassifierManifest, Path]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The frames of a report's JSON as a table: λ, what was asked, what f and its surrogate answer, and the marks."""
+    """The frames of a report's JSON as a table: λ, what was asked, what f and its surrogate answer, and the marks.
+
+    A flip that stands between frames has a row of its own.
+    """
     rows = [f"  {'frame':>5}  {'λ':>7}  {'asked':>6}  {'f':>6}  {'surrogate':>9}"]
     rows += [f"  {'─' * 5}  {'─' * 7}  {'─' * 6}  {'─' * 6}  {'─' * 9}"]
-    for frame in report["frames"]:
+    flip = report["flip"]
+    between = [{**flip, "index": "", "asked": None}] if flip["reached"] and flip["frame"] is None else []
+    for frame in sorted([*report["frames"], *between], key=lambda frame: frame["lambda"]):
         asked = "" if frame["asked"] is None else f"{frame['asked']:.2f}"
+        promised = "" if (p := frame.get("surrogate_probability")) is None else f"{p:.3f}"
         row = (
             f"  {frame['index']:>5}  {frame['lambda']:>+7.2f}  {asked:>6}  "
-            f"{frame['probability']:>6.3f}  {frame['surrogate_probability']:>9.3f}  {_marks(frame, report)}"
+            f"{frame['probability']:>6.3f}  {promised:>9}  {_marks(frame, report)}"
         )
         rows.append(row.rstrip())
     return "\n".join(rows)
 
 
 def _marks(frame: dict[str, Any], report: dict[str, Any]) -> str:
+    if frame["index"] == "":
+        return "flip, between frames"
     marks = {
         "start": frame["index"] == report["start"]["frame"],
         "flip": frame["index"] == report["flip"]["frame"],
@@ -94,6 +102,11 @@ def _explain(
     )
     _say(f"  f's probability of “{report['target_class']}” on the image itself: {report['input']['probability']:.3f}\n")
     _say(table(report) + "\n")
+    if report["quality"] is not None:
+        _say(f"  verdict: {report['quality']['verdict']}")
+        for reason in report["quality"]["reasons"]:
+            _say(f"    {reason['sentence']}")
+        _say("")
     FOLDER.mkdir(exist_ok=True)
     for part in ("strip", "report"):
         path = FOLDER / Path(job["links"][part]).name

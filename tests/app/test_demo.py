@@ -18,10 +18,16 @@ def test_the_table_shows_every_frame_with_its_marks() -> None:
         "  ─────  ───────  ──────  ──────  ─────────",
         "      0    -2.40    0.05   0.060      0.040",
         "      1    +0.00           0.290      0.330  start",
-        "      2    +1.90    0.50   0.530      0.770  flip",
+        "           +1.83           0.508             flip, between frames",
+        "      2    +1.90    0.50   0.530      0.770",
         "      3    +3.20    0.72   0.720      0.920",
         "      4    +5.00    0.95   0.930      0.990  not reached",
     ]
+
+
+def test_a_flip_that_is_a_frame_is_marked_there() -> None:
+    lines = table({**REPORT, "flip": {**REPORT["flip"], "frame": 2}}).splitlines()
+    assert [line for line in lines if "flip" in line] == ["      2    +1.90    0.50   0.530      0.770  flip"]
 
 
 def test_the_sample_is_the_one_that_ships_with_the_space(tmp_path: Path) -> None:

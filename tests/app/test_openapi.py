@@ -95,7 +95,12 @@ def test_every_problem_of_the_catalogue_stands_beside_a_route_or_belongs_to_the_
 ) -> None:
     with_keys = create_app(Settings(KEYS="broker")).openapi()
     told = codes(document) | codes(with_keys)
-    assert {kind.code for kind in KINDS} - told == {"not-found", "method-not-allowed", "host-refused"}
+    assert {kind.code for kind in KINDS} - told == {
+        "not-found",
+        "method-not-allowed",
+        "host-refused",
+        "request-unreadable",
+    }
 
 
 def test_every_code_is_in_kebab_case_and_used_once() -> None:
