@@ -30,7 +30,7 @@ def test_markers_are_drawn_on_every_image_in_all_shapes_and_corners() -> None:
 def test_a_marker_is_kept_while_every_frame_shows_it() -> None:
     marked = draw_markers(IMAGES[:1], seed=0)
     image, place = marked.images[0], marked.places[0]
-    darker, half = (np.where(place, image - fall, image).astype(np.uint8) for fall in (40, 110))
+    darker, half = (np.where(place, image - fall, image).astype(np.uint8) for fall in (20, 40))
     assert is_kept(marked, 0, np.stack([image, darker]))
     assert not is_kept(marked, 0, np.stack([image, darker, half]))
     assert not is_kept(marked, 0, IMAGES[:1])
