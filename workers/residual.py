@@ -4,7 +4,8 @@
 
 What the generator cannot draw (screws, cables, markers, fine texture) stays, for it is taken from x. The soft mask m is
 made of the walk itself: 1 where it changes the image much, 0 where it hardly does in comparison, so that what the walk
-does not touch keeps the input's values exactly. At λ = 0 the frame is the input, bit for bit.
+does not touch keeps the input's values exactly; and 0 where G(w(0)) is far from x, for there lies something that the
+generator does not know, and what it would do to it means nothing. At λ = 0 the frame is the input, bit for bit.
 F: frames, C: channels, S: the side of the square images.
 """
 
@@ -22,6 +23,8 @@ F32 = NDArray[np.float32]
 
 UNTOUCHED, TOUCHED = 0.05, 0.2
 """Of the largest change that the walk makes anywhere: up to which share a pixel stays, and from which it follows."""
+KNOWN, UNKNOWN = 0.2, 0.4
+"""Of the range: up to which distance between input and reconstruction a place follows, and from which it stays."""
 LEAST_CHANGE = 0.02
 """A walk that changes no place by more than this share of the range is not taken for one that does."""
 BLUR_PX, BLUR_AT_PX = 1.0, 64
@@ -48,7 +51,8 @@ class Residual:
             drawn: G along the whole walk, [F, C, S, S] in [-1, 1].
             start: which of them is at λ = 0.
         """
-        return cls(to_float(pixels), drawn[start], soft_mask(drawn, start))
+        x = to_float(pixels)
+        return cls(x, drawn[start], soft_mask(drawn, start) * known(x, drawn[start]))
 
     def __call__(self, drawn: F32) -> U8:
         """G(w(λ)), [F, C, S, S] in [-1, 1] -> delivered pixels, uint8 [F, C, S, S]."""
@@ -68,7 +72,21 @@ def soft_mask(drawn: F32, start: int) -> F32:
     largest = np.abs(drawn - drawn[start]).max(axis=(0, 1)) / 2  # [S, S], share of the range
     blurred = _blurred(largest, BLUR_PX * drawn.shape[-1] / BLUR_AT_PX)
     relative = blurred / max(float(blurred.max()), LEAST_CHANGE)
-    share = np.clip((relative - UNTOUCHED) / (TOUCHED - UNTOUCHED), 0, 1)
+    return _smooth_step(relative, UNTOUCHED, TOUCHED)
+
+
+def known(x: F32, start: F32) -> F32:
+    """Where the generator draws what is there: images [C, S, S] in [-1, 1] -> float32 [S, S].
+
+    1 where reconstruction and input differ by `KNOWN` at most, falling smoothly to 0 at `UNKNOWN`.
+    """
+    apart = np.abs(x - start).max(axis=0) / 2  # [S, S], share of the range
+    return 1 - _smooth_step(_blurred(apart, BLUR_PX * x.shape[-1] / BLUR_AT_PX), KNOWN, UNKNOWN)
+
+
+def _smooth_step(value: F32, low: float, high: float) -> F32:
+    """0 up to `low`, 1 from `high`, smooth between."""
+    share = np.clip((value - low) / (high - low), 0, 1)
     return np.asarray(share**2 * (3 - 2 * share), np.float32)
 
 

@@ -8,7 +8,8 @@ from hypothesis.extra.numpy import arrays
 from workers.residual import LEAST_CHANGE, TOUCHED, UNTOUCHED, Residual, soft_mask
 
 START = 1
-PIXELS = np.random.default_rng(0).integers(40, 200, (1, 16, 16), np.uint8)
+PIXELS = np.random.default_rng(0).integers(100, 150, (1, 16, 16), np.uint8)
+"""Near enough to the middle grey that the walk starts from."""
 
 
 def walked(change: float) -> np.ndarray:
@@ -50,6 +51,14 @@ def test_the_change_is_added_in_full_where_the_walk_changes_much() -> None:
     frame = Residual.along(PIXELS, drawn, START)(drawn[[2]])[0].astype(int)
     assert (frame[:, :3] - PIXELS[:, :3] == 51).all()
     assert (frame[:, 8:] == PIXELS[:, 8:]).all()
+
+
+def test_what_the_generator_does_not_draw_is_left_alone() -> None:
+    marked, drawn = PIXELS.copy(), walked(0.2)
+    marked[:, :5, :6] = 250
+    frame = Residual.along(marked, drawn, START)(drawn[[2]])[0].astype(int)
+    assert (frame[:, :3, :4] == 250).all()
+    assert (frame[:, :3, 11:] - marked[:, :3, 11:] == 51).all()
 
 
 @given(arrays(np.float32, (3, 3, 8, 8), elements=st.floats(-1, 1, width=32)))
