@@ -49,6 +49,10 @@ def map_body(context: Any, body: Any) -> Any:  # noqa: ARG001
         real["classifier_version"] = 1
     if isinstance(body.get("frames"), int) and 3 <= body["frames"] <= 33:
         real["frames"] = body["frames"] | 1
+    if body.get("heatmap") == "gradcam":  # the toy is a black box
+        real["heatmap"] = "both"
+    if body.get("full_resolution") is True:
+        real["mode"] = "residual"
     if isinstance(body.get("targets"), int | float):
         real["targets"] = "a number"  # a form has no types: 0.5 in place of a text would be the text that it asks for
     return real
@@ -56,4 +60,6 @@ def map_body(context: Any, body: Any) -> Any:  # noqa: ARG001
 
 def _is_optional_text(name: str, value: Any) -> bool:
     """A field that the schema lets be any text, and that the service has its own rules for."""
-    return name in ("span", "targets", "direction", "callback") and (value is None or isinstance(value, str))
+    return name in ("span", "targets", "direction", "target_class", "callback") and (
+        value is None or isinstance(value, str)
+    )
