@@ -116,7 +116,7 @@ def _spawn(binary: Path, run_dir: Path) -> subprocess.Popen[bytes]:
         "dir": str(run_dir.absolute()),
         "appendonly": "yes",
         "appendfsync": "always",
-        "auto-aof-rewrite-min-size": "512mb",
+        "auto-aof-rewrite-min-size": "1gb",
         "save": "",
         "maxmemory": MAX_MEMORY,
         "maxmemory-policy": "noeviction",
