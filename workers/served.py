@@ -20,10 +20,10 @@ from workers.settings import Settings
 
 log = logging.getLogger(__name__)
 
-NETWORKS = ("encoder.onnx", "generator.onnx", "classifier.onnx")
+NETWORKS = ("encoder.onnx", "generator.onnx", "gate.onnx", "classifier.onnx", "second_opinion.onnx")
 """The files of a bundle that a worker loads; mapping.onnx is for the offline package."""
 EXPANSION = 5
-"""Bytes of memory per byte of a network's file: weights are stored in 8 to 10 bits and expanded to 32, and more."""
+"""Bytes of memory per byte of a network's file: weights are stored in 8 to 16 bits and expanded to 32, and more."""
 
 
 class ServedNetworks:
