@@ -1,4 +1,4 @@
-"""The HTTP application, put together. `uvicorn app.main:create_app --factory` serves it.
+"""The HTTP application, put together. `python -m app api` serves it.
 
 Importing this loads no network and no engine: explanations are made by the workers.
 """

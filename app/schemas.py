@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.json_schema import SkipJsonSchema
 
 from models.bundle import Bundle
-from models.manifest import ClassifierManifest, SpaceManifest, Walk
+from models.manifest import ClassifierManifest, Mode, SpaceManifest, Walk
 from workers.jobs import (
     FlipReport,
     FrameReport,
@@ -21,7 +21,6 @@ from workers.jobs import (
     JobError,
     JobRecord,
     JobRequest,
-    Mode,
     Priority,
     Progress,
     Report,

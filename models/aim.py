@@ -55,10 +55,8 @@ def logit_gradient(aim: Aim, logits: ArrayLike) -> F64:
     if aim.kind == "expected_grade":
         places = np.zeros(s.size)
         places[list(aim.target.classes)] = np.linspace(0, 1, len(aim.target.classes))
-        mean, rest = (
-            float(ours @ places),
-            float(ours @ (1 - places)),
-        )  # rest is 1 − mean, also where mean is 1 but for rounding
+        mean = float(ours @ places)
+        rest = float(ours @ (1 - places))  # 1 − mean, also where mean is 1 but for rounding
         return np.asarray(ours * (places / max(mean, TINY) - (1 - places) / max(rest, TINY)))
     others = tuple(k for k in range(s.size) if k not in aim.target.classes)
     return np.asarray(ours - _softmax_among(s, aim.target.against or others))

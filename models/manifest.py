@@ -289,7 +289,7 @@ class Bounds(Value):
 class Checks(Value):
     """What is demanded of every explanation of a classifier; bounds fitted on val images along `main`."""
 
-    mode: Literal["generated", "residual"] = "generated"
+    mode: Mode = "generated"
     """The mode of the explanations they were fitted on."""
     images: int = Field(ge=1)
     """How many these were."""

@@ -31,6 +31,9 @@ app = typer.Typer(
 Config = Annotated[Path, typer.Option("--config", help="TOML run config, e.g. training/configs/knee-64.toml.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of all run folders.")]
 Bundles = Annotated[Path, typer.Option("--bundles", help="Store to publish into.")]
+PublishedBundle = Annotated[
+    str, typer.Option("--bundle", help="A published classifier, ID or ID/VERSION, in place of the run's own.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the config and the data, say what would be done, stop.")]
 data_verbs.register(app)
 DEFAULT_RUNS = Path("runs")
@@ -185,9 +188,7 @@ def choose_mode_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
 def fit_gate_command(
     config: Config,
     runs: Runs = DEFAULT_RUNS,
-    bundle: Annotated[
-        str, typer.Option("--bundle", help="A published classifier, ID or ID/VERSION, in place of the run's own.")
-    ] = "",
+    bundle: PublishedBundle = "",
     bundles: Bundles = DEFAULT_BUNDLES,
 ) -> None:
     """Fit on val what tells images and explanations that can be trusted from those that cannot.
@@ -213,9 +214,7 @@ def fit_gate_command(
 def evaluate_command(
     config: Config,
     runs: Runs = DEFAULT_RUNS,
-    bundle: Annotated[
-        str, typer.Option("--bundle", help="A published classifier, ID or ID/VERSION, in place of the run's own.")
-    ] = "",
+    bundle: PublishedBundle = "",
     bundles: Bundles = DEFAULT_BUNDLES,
 ) -> None:
     """Measure the run's candidates, or a published bundle, on the test split, through the engine that serves them."""

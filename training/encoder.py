@@ -44,6 +44,13 @@ def latent_statistics(mapping: nn.Module, latent_size: int, n: int = 50_000, see
     return w.mean(dim=0), torch.cov(w.T)
 
 
+def latent_ball(mapping: nn.Module, latent_size: int) -> tuple[Tensor, Tensor]:
+    """Mean and inverse covariance of w, to measure Mahalanobis distances by: float32 [D] and [D, D], where G is."""
+    device = next(mapping.parameters()).device
+    mean, covariance = latent_statistics(mapping, latent_size)
+    return mean.float().to(device), torch.linalg.inv(covariance).float().to(device)
+
+
 @torch.no_grad()
 def sample_w(mapping: nn.Module, latent_size: int, n: int, seed: int) -> Tensor:
     """n fresh w at ψ = 1, float32 [n, D], the same for the same seed."""

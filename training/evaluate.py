@@ -70,6 +70,16 @@ def at_once(call: Callable[[In], Out], items: Sequence[In]) -> Iterator[Out]:
         yield from pool.map(call, items)
 
 
+def each(call: Callable[[In], Out], items: Sequence[In], title: str) -> list[Out]:
+    """`call` of every item, in order, at once as far as there are threads, with a progress bar."""
+    found = []
+    with progress(title, len(items)) as advance:
+        for result in at_once(call, items):
+            found.append(result)
+            advance(1)
+    return found
+
+
 def explain_all(
     model: Networks,
     images: np.ndarray,
@@ -96,12 +106,7 @@ def explain_all(
     def one(pixels: np.ndarray) -> Outcome:
         return outcome_of(model, pixels, explained(pixels), features)
 
-    outcomes = []
-    with progress(title, len(images)) as advance:
-        for outcome in at_once(one, list(images)):
-            outcomes.append(outcome)
-            advance(1)
-    return outcomes
+    return each(one, list(images), title)
 
 
 def outcome_of(model: Networks, pixels: np.ndarray, e: Explanation, features: Network | None = None) -> Outcome:
@@ -148,12 +153,7 @@ def explain_marked(model: Networks, marked: Marked) -> tuple[np.ndarray, np.ndar
         e = explain(model, marked.images[index], targets=TARGETS, mode="residual")
         return e.flip.reached, is_kept(marked, index, np.stack([frame.pixels for frame in e.frames]))
 
-    found = []
-    with progress("explaining images with markers", len(marked.images)) as advance:
-        for pair in at_once(one, range(len(marked.images))):
-            found.append(pair)
-            advance(1)
-    flipped, kept = zip(*found, strict=True)
+    flipped, kept = zip(*each(one, range(len(marked.images)), "explaining images with markers"), strict=True)
     return np.array(flipped), np.array(kept)
 
 
@@ -171,12 +171,7 @@ def score_all(model: Networks, images: np.ndarray) -> list[dict[str, MapScores]]
         evidence = gather(model, onlooker, explanation, pixels, names, scores=True)
         return {**(evidence.scores or {})}
 
-    found = []
-    with progress("scoring maps", len(images)) as advance:
-        for scores in at_once(one, list(images)):
-            found.append(scores)
-            advance(1)
-    return found
+    return each(one, list(images), "scoring maps")
 
 
 def change_map(first: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -15,9 +15,8 @@ from models.gate import Evidence, evidence
 from models.manifest import Checks, Gate, ImageSpec
 from models.pixels import to_float, to_uint8
 from models.traversal import Latent
-from training.evaluate import TARGETS, Networks, at_once
+from training.evaluate import TARGETS, Networks, each
 from training.onnx_networks import Network
-from training.runfolder import progress
 from workers.explain import Explanation, explain
 from workers.similarity import ms_ssim
 from workers.verdict import Figures as Figures
@@ -60,12 +59,7 @@ def look(model: Networks, gate: Network, images: np.ndarray, title: str) -> Sigh
         mae = float(np.abs(again / 255 - pixels / 255).mean())
         return float(model.latent.mahalanobis2(w)[0]), mae, ms_ssim(pixels, again), gate(x)[0]
 
-    rows = []
-    with progress(title, len(images)) as advance:
-        for row in at_once(one, list(images)):
-            rows.append(row)
-            advance(1)
-    code, mae, similar, seen = zip(*rows, strict=True)
+    code, mae, similar, seen = zip(*each(one, list(images), title), strict=True)
     return Sight(np.array(code), np.array(mae), np.array(similar), np.stack(seen))
 
 
@@ -116,9 +110,4 @@ def examine_explanations(model: Networks, other: Network | None, images: np.ndar
         made: Explanation = explain(model, pixels, targets=TARGETS, mode=mode)
         return measure(judged, made, pixels, thorough=True)
 
-    found = []
-    with progress("judging explanations", len(images)) as advance:
-        for figures in at_once(one, list(images)):
-            found.append(figures)
-            advance(1)
-    return found
+    return each(one, list(images), "judging explanations")

@@ -18,7 +18,7 @@ from torch import Tensor
 from training.config import EncoderConfig, RunConfig
 from training.data import ImageSet
 from training.device import choose_device, rng_state, set_rng_state
-from training.encoder import Encoder, latent_statistics
+from training.encoder import Encoder, latent_ball
 from training.resnet import activations
 from training.runfolder import RunFolder, progress
 from training.schedule import set_learning_rate
@@ -82,9 +82,7 @@ def refine_encoder(config: RunConfig, run: RunFolder, images: ImageSet) -> None:
         optimiser.load_state_dict(state["optimiser"])
         seen = saved = state["images"]
         set_rng_state(state["rng"])
-    mean, covariance = latent_statistics(G.mapping, config.gan.latent_size)
-    precision = torch.linalg.inv(covariance).float().to(device)
-    mean = mean.float().to(device)
+    mean, precision = latent_ball(G.mapping, config.gan.latent_size)
     encoder.network.to(memory_format=torch.channels_last)
     with progress("encoder, real", total, seen) as advance:
         while seen < total:

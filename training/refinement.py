@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from training.config import EncoderConfig, RunConfig
 from training.data import ImageSet
 from training.device import choose_device, rng_state, set_rng_state
-from training.encoder import Encoder, latent_statistics
+from training.encoder import Encoder, latent_ball
 from training.refine_encoder import real_batch, real_loss
 from training.resnet import bottleneck_resnet
 from training.runfolder import RunFolder, progress
@@ -86,9 +86,7 @@ def train_refinement(config: RunConfig, run: RunFolder, images: ImageSet) -> Non
         optimiser.load_state_dict(state["optimiser"])
         seen = saved = state["images"]
         set_rng_state(state["rng"])
-    mean, covariance = latent_statistics(G.mapping, config.gan.latent_size)
-    precision = torch.linalg.inv(covariance).float().to(device)
-    mean = mean.float().to(device)
+    mean, precision = latent_ball(G.mapping, config.gan.latent_size)
     with progress("encoder, refinement", total, seen) as advance:
         while seen < total:
             encoder.eval()

@@ -9,11 +9,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.manifest import Mode
+
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
 Priority = Literal["interactive", "batch"]
 Stage = Literal["queued", "decode", "encode", "traverse", "predict", "render", "deliver"]
-Mode = Literal["generated", "residual"]
 Heatmap = Literal["none", "strip", "gradcam", "occlusion", "both"]
 
 

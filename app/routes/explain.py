@@ -20,10 +20,10 @@ from app.uploads import read_upload
 from app.waiting import preferred_wait_s
 from models.classes import direction_about
 from models.errors import NoSuchClass, OtherClass
-from models.manifest import ClassifierManifest
+from models.manifest import ClassifierManifest, Mode
 from workers.admission import Accepted, Once
 from workers.errors import IdempotencyConflict, QueueFull, StoreFull, TooManyInFlight
-from workers.jobs import JobRecord, JobRequest, Mode, Priority
+from workers.jobs import JobRecord, JobRequest, Priority
 from workers.jobstore import utc_now
 from workers.tracing import current_traceparent
 
