@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import UploadFile
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from models.bundle import Bundle
@@ -36,6 +36,13 @@ def _odd(frames: int) -> int:
     if frames % 2 == 0:
         raise ValueError("must be odd, so that the start has as many places on either side")
     return frames
+
+
+def _true_or_false(value: Any) -> Any:
+    """A form knows no types: pydantic alone would also take 0, yes and on, of which the document says nothing."""
+    if isinstance(value, str) and value.lower() not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return value
 
 
 def _span(text: str) -> str:
@@ -94,15 +101,15 @@ class ExplainForm(BaseModel):
         description="How frames are made: `generated` are drawn by the generator, `residual` are the image that was "
         "sent, with only the generator's change added. The classifier's own unless said.",
     )
-    full_resolution: bool = Field(
+    full_resolution: Annotated[bool, BeforeValidator(_true_or_false)] = Field(
         default=False,
         description="In residual mode, also add the change to the image at its own resolution, for people: "
         "`frames[].full_url`.",
     )
-    target_class: Annotated[str, Field(min_length=1, max_length=200)] | SkipJsonSchema[None] = Field(
+    target_class: Annotated[str, Field(max_length=200)] | SkipJsonSchema[None] = Field(
         default=None,
         description="What is to become more or less probable, where the classifier has directions for several classes: "
-        "a class by name or index, or a target by its name. The bundle's own target unless said.",
+        "a class by name or index, or a target by its name. The bundle's own target if empty or left out.",
         examples=["osteoarthritis (KL 2-4)"],
     )
     direction: str = Field(
@@ -115,11 +122,11 @@ class ExplainForm(BaseModel):
         description="Which evidence maps: `strip` (what changes along the strip), `gradcam`, `occlusion`, `none`; "
         "`both` is the strip's and GradCAM's, or occlusion's where the classifier cannot be looked into.",
     )
-    scores: bool = Field(
+    scores: Annotated[bool, BeforeValidator(_true_or_false)] = Field(
         default=False,
         description="Also score the maps (COUT, insertion, deletion): 45 more questions to the classifier for each.",
     )
-    animation: bool = Field(
+    animation: Annotated[bool, BeforeValidator(_true_or_false)] = Field(
         default=False, description="Also deliver the strip in motion, as a WebP that runs from end to end and back."
     )
     priority: Priority | SkipJsonSchema[None] = Field(

@@ -144,6 +144,8 @@ def test_a_file_above_the_limit_is_refused(client: TestClient, broker: Redis, se
         ({"targets": ",".join(f"{n / 40:.3f}" for n in range(40))}, {"targets"}),
         ({"mode": "painted"}, {"mode"}),
         ({"full_resolution": "perhaps"}, {"full_resolution"}),
+        ({"animation": "0"}, {"animation"}),
+        ({"scores": "yes"}, {"scores"}),
         ({"classifier_version": "0"}, {"classifier_version"}),
         ({"frame": "5"}, {"frame"}),
         ({"frames": "4", "span": "x"}, {"frames", "span"}),

@@ -37,6 +37,11 @@ class Outcome:
     answers: dict[str, int]
     said: str
 
+    @property
+    def accepted(self) -> int:
+        """How many made-up requests became a job, or met the job that an equal one had become."""
+        return self.answers.get("202", 0) + self.answers.get("200", 0)
+
 
 def main() -> int:
     """Run until at least so many cases were tried; print one JSON object; exit with 1 on any failure."""

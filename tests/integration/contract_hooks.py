@@ -3,11 +3,13 @@
 Loaded by schemathesis itself (SCHEMATHESIS_HOOKS); `contract` runs it. A part of the bodies is left as it was made up.
 """
 
+import io
 import os
 import zlib
 from typing import Any
 
 import schemathesis
+from PIL import Image
 
 from models.pixels import encode_png
 from tests.app.uploads import BAD_UPLOADS, GOOD_UPLOADS
@@ -15,6 +17,7 @@ from tests.toys import first_for, image
 
 IMAGES = [encode_png(image(first_for(p), 1.0, -1.0)) for p in (0.1, 0.5, 0.9)]
 UPLOADS = [*IMAGES * 20, *GOOD_UPLOADS.values(), *(bad.data for bad in BAD_UPLOADS.values() if len(bad.data) < 100_000)]
+TARGET = "present"
 CLASSIFIER = os.environ.get("CONTRACT_CLASSIFIER", "toy")
 
 
@@ -29,6 +32,8 @@ def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:  # noq
     form = raw_schema["components"]["schemas"]["ExplainForm"]["properties"]
     form["classifier_id"]["examples"] = [CLASSIFIER]
     form["targets"].pop("examples")  # with it, every example would ask for targets and for frames
+    form["target_class"]["examples"] = [TARGET]
+    form["image"]["examples"] = [_image_in_ascii()]
 
 
 @schemathesis.hook
@@ -56,6 +61,13 @@ def map_body(context: Any, body: Any) -> Any:  # noqa: ARG001
     if isinstance(body.get("targets"), int | float):
         real["targets"] = "a number"  # a form has no types: 0.5 in place of a text would be the text that it asks for
     return real
+
+
+def _image_in_ascii() -> str:
+    """A TIFF of bytes below 128 alone: an example in a JSON document can only be text."""
+    file = io.BytesIO()
+    Image.fromarray(image(first_for(0.5), 1.0, -1.0)[0] // 2).save(file, "TIFF")
+    return file.getvalue().decode("ascii")
 
 
 def _is_optional_text(name: str, value: Any) -> bool:

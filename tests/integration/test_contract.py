@@ -9,7 +9,7 @@ def test_the_service_keeps_to_its_document() -> None:
     outcome = run(10, "--seed", "3")
     assert outcome.passed, outcome.said
     assert outcome.cases >= 300, outcome.said
-    assert outcome.answers.get("202", 0) > 0, "no made-up request was accepted, so that little was tried"
+    assert outcome.accepted >= 5, f"so few requests were accepted that little was tried: {outcome.answers}"
 
 
 @pytest.mark.slow
