@@ -16,6 +16,7 @@ from training.errors import ConfigError
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Stem = Literal["coarse", "fine"]
+Block = Literal["bottleneck", "basic"]
 """A ResNet's first convolution. coarse: 7 x 7 with stride 2, as published for 224 px. fine: 3 x 3 with stride 1, for
 images so small that the published one throws away what matters; it makes four times the work for all that follows."""
 Transform = Literal["blit", "geometry", "colour", "filter", "noise", "cutout"]
@@ -68,7 +69,8 @@ class ClassifierConfig(Section):
     target_classes: tuple[int, ...]
     against_classes: tuple[int, ...] | None = None  # None: all others; images of neither side are left out of figures
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    layers: tuple[Positive, Positive, Positive, Positive] = (3, 4, 6, 3)  # bottleneck blocks: ResNet50
+    block: Block = "bottleneck"
+    layers: tuple[Positive, Positive, Positive, Positive] = (3, 4, 6, 3)  # of bottleneck blocks: ResNet50
     width: Positive = 64
     stem: Stem = "coarse"  # fine for images of 64 px and less
     teacher_passes: Annotated[int, Field(ge=0)] = (

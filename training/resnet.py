@@ -1,7 +1,7 @@
 """The convolutional networks that are not StyleGAN2: ResNets from MONAI, sized by config (He et al. 2016).
 
-ResNet50 is f and E, as in the paper; a small one with 256 features is the domain network in whose feature space
-distances between image sets are measured.
+ResNet50 is E, as in the paper, and f unless a config says otherwise; a small one with 256 features is the domain
+network in whose feature space distances between image sets are measured.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from monai.networks.nets.resnet import ResNet
 from torch import Tensor, nn
 
-from training.config import Stem
+from training.config import Block, Stem
 
 DOMAIN_LAYERS = (2, 2, 2, 2)
 
@@ -21,15 +21,16 @@ def bottleneck_resnet(
     channels: int, outputs: int, layers: Sequence[int] = (3, 4, 6, 3), width: int = 64, stem: Stem = "coarse"
 ) -> ResNet:
     """A bottleneck ResNet; layers (3, 4, 6, 3) and width 64 make ResNet50: [N, C, S, S] → [N, outputs]."""
-    return _resnet("bottleneck", channels, outputs, layers, width, stem)
+    return resnet("bottleneck", channels, outputs, layers, width, stem)
 
 
 def domain_resnet(channels: int, outputs: int, width: int = 32, stem: Stem = "coarse") -> ResNet:
     """A small basic-block ResNet with 8·width features before its last layer: [N, C, S, S] → [N, outputs]."""
-    return _resnet("basic", channels, outputs, DOMAIN_LAYERS, width, stem)
+    return resnet("basic", channels, outputs, DOMAIN_LAYERS, width, stem)
 
 
-def _resnet(block: str, channels: int, outputs: int, layers: Sequence[int], width: int, stem: Stem) -> ResNet:
+def resnet(block: Block, channels: int, outputs: int, layers: Sequence[int], width: int, stem: Stem) -> ResNet:
+    """A ResNet of so many blocks of one kind in each of its four parts: [N, C, S, S] → [N, outputs]."""
     return ResNet(
         block=block,
         layers=list(layers),

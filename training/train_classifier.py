@@ -25,7 +25,7 @@ from models.aim import read, truth
 from training.config import RunConfig
 from training.data import ImageSet
 from training.device import choose_device, rng_state, set_rng_state
-from training.resnet import bottleneck_resnet, domain_resnet
+from training.resnet import domain_resnet, resnet
 from training.runfolder import RunFolder, progress
 from training.schedule import set_learning_rate
 
@@ -64,7 +64,7 @@ def recipes(config: RunConfig) -> list[Recipe]:
 
     f = Recipe(
         "classifier",
-        lambda: bottleneck_resnet(channels, outputs, c.layers, c.width, c.stem),
+        lambda: resnet(c.block, channels, outputs, c.layers, c.width, c.stem),
         c.passes,
         config.seed,
         teacher="teacher" if c.teacher_passes else None,

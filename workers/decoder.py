@@ -148,8 +148,9 @@ class _Child:
         self._shared = os.memfd_create("upload")
         os.ftruncate(self._shared, max_bytes)
         self._upload = mmap.mmap(self._shared, max_bytes)
-        # Nothing of the worker's environment, which may hold the broker's password. A session of its own, so that
-        # Ctrl-C in a terminal does not reach it: it dies with its parent.
+        # Nothing of the worker's environment, which may hold the broker's password. A process group of its own, so that
+        # Ctrl-C in a terminal does not reach it: it dies with its parent. The session is the worker's, and with it the
+        # right of way that the worker has (`scheduling`).
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "workers.decoder_child", *map(str, (self._shared, max_bytes, max_pixels))],
             stdin=subprocess.PIPE,
@@ -158,7 +159,7 @@ class _Child:
             pass_fds=[self._shared],
             bufsize=0,
             env=_ENVIRONMENT | {"PYTHONPATH": str(_ROOT)},
-            start_new_session=True,
+            process_group=0,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -33,3 +33,10 @@ def test_the_domain_network_is_nobody_s_teacher(tmp_path: Path) -> None:
     teacher, f, domain = recipes(with_teacher)
     assert (teacher.name, f.teacher, domain.teacher) == ("teacher", "teacher", None)
     assert len(np.unique([recipe.seed for recipe in (teacher, f, domain)])) == 3
+
+
+def test_f_is_made_of_the_blocks_that_the_config_names(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    basic = config.model_copy(update={"classifier": config.classifier.model_copy(update={"block": "basic"})})
+    deep, plain = (next(r for r in recipes(c) if r.name == "classifier").build() for c in (config, basic))
+    assert (deep.fc.in_features, plain.fc.in_features) == (32 * config.classifier.width, 8 * config.classifier.width)

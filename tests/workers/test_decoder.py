@@ -164,6 +164,12 @@ def test_a_child_that_hangs_is_ended_at_the_deadline(tmp_path: Path, monkeypatch
     decoder.close()
 
 
+def test_the_child_hears_no_ctrl_c_and_has_no_more_right_of_way_than_its_worker(decoder: Decoder) -> None:
+    child = child_of(decoder)
+    assert os.getpgid(child.pid) == child.pid
+    assert os.getsid(child.pid) == os.getsid(0), "Linux weighs whole sessions against each other"
+
+
 def test_a_child_ends_with_its_worker() -> None:
     program = (
         "import os, sys; from workers.decoder import Decoder\n"
