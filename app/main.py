@@ -79,7 +79,8 @@ async def _beside_the_requests(app: FastAPI) -> AsyncIterator[None]:
     with start_reconciler(service.settings):
         courier.start()
         try:
-            yield
+            async with service.reader:
+                yield
         finally:
             await run_sync(courier.stop)
             service.traces.flush()

@@ -17,6 +17,7 @@ from app.identity import Identity
 from app.metrics import Metrics
 from app.problems import CLASSIFIER_NOT_FOUND, SPACE_NOT_FOUND, Problem
 from app.rates import Rates
+from app.reader import Reader
 from app.recent_load import RecentLoad
 from app.schemas import Job
 from app.settings import Settings
@@ -38,6 +39,7 @@ class Service:
     """The connections of one process. Nothing connects before it is first used.
 
     Attributes:
+        reader: Reads one record for a client that waits for it.
         broker: For questions that must be answered at once, without patience for a broker that restarts.
         load: How busy the service is.
         identity: Tells callers apart.
@@ -50,6 +52,7 @@ class Service:
     settings: Settings
     bundles: Store
     jobs: JobStore
+    reader: Reader
     load: RecentLoad
     celery: Celery
     broker: Redis
@@ -71,6 +74,7 @@ class Service:
             settings=settings,
             bundles=bundles,
             jobs=jobs,
+            reader=Reader(settings, jobs),
             load=RecentLoad(jobs.load),
             celery=make_celery(settings),
             broker=broker,

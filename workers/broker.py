@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import redis.asyncio
+import redis.asyncio.retry
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import Redis, RedisError
@@ -25,6 +26,7 @@ TASK = "contrafact.explain"
 BROKER_ERRORS: tuple[type[Exception], ...] = (RedisError, OperationalError)
 """What any call here or in `jobstore` raises while the broker is away or full."""
 
+_WORTH_A_RETRY: list[type[Exception]] = [ConnectionError, TimeoutError]
 _PRIORITY_SEPARATOR = "\x06\x16"
 _PRIORITIES = (0, 3, 6, 9)
 _FIRST: dict[Priority, int] = {"interactive": 3, "batch": 9}
@@ -92,13 +94,15 @@ def redis_client(settings: Settings, retries: int = 3) -> Redis:
         retries: How often a call is tried again before it raises: 3 take a third of a second, each above 5 one more.
     """
     retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=retries)
-    errors: list[type[Exception]] = [ConnectionError, TimeoutError]
-    return Redis.from_url(redis_url(settings), retry=retry, retry_on_error=errors, **_socket_options(settings))
+    return Redis.from_url(redis_url(settings), retry=retry, retry_on_error=_WORTH_A_RETRY, **_socket_options(settings))
 
 
 def async_redis_client(settings: Settings) -> redis.asyncio.Redis:
-    """A connection pool for the event loop: waiting on it holds no thread."""
-    return redis.asyncio.Redis.from_url(redis_url(settings), **_socket_options(settings))
+    """A connection pool for one event loop: waiting on it holds no thread. As patient as that of the job store."""
+    retry = redis.asyncio.retry.Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=3)
+    return redis.asyncio.Redis.from_url(
+        redis_url(settings), retry=retry, retry_on_error=_WORTH_A_RETRY, **_socket_options(settings)
+    )
 
 
 def make_celery(settings: Settings) -> Celery:

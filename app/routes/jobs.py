@@ -129,22 +129,28 @@ async def job(
     `Prefer: wait=N`, or follow `events`. A job is kept until `expires_at`.
     """
     headers: dict[str, str] = {}
+    record = await _find(job_id, service, caller)
     if wait_s := preferred_wait_s(prefer):
-        record = await run_sync(find_job, job_id, service, caller)
         if not record.is_over:
             await service.listeners.until_over(job_id, wait_s)
+            record = await _find(job_id, service, caller)
         headers["Preference-Applied"] = f"wait={wait_s}"
+    if record.is_over:
+        job = Job.of(record)
+    else:
+        job, retry_after_s = await run_sync(service.job, record)
+        headers["Retry-After"] = str(retry_after_s)
+    request.state.result = record.report is not None
+    body = job.model_dump_json(by_alias=True).encode()
+    return answer_unless_known(body, "application/json", if_none_match, headers)
 
-    def tell() -> Response:
-        record = find_job(job_id, service, caller)
-        job, retry_after_s = service.job(record)
-        if retry_after_s is not None:
-            headers["Retry-After"] = str(retry_after_s)
-        request.state.result = record.report is not None
-        body = job.model_dump_json(by_alias=True).encode()
-        return answer_unless_known(body, "application/json", if_none_match, headers)
 
-    return await run_sync(tell)
+async def _find(job_id: str, service: Service, caller: Caller) -> JobRecord:
+    """What `find_job` finds, without a thread for a job that is there; raises the same."""
+    record = await service.reader.get(job_id) if JOB_ID.fullmatch(job_id) else None
+    if record is not None and caller.sees_jobs_of(record.owner):
+        return record
+    return await run_sync(find_job, job_id, service, caller)
 
 
 @router.post(
