@@ -55,6 +55,11 @@ class Work:
     version: int
     upload: bytes
 
+    @property
+    def request(self) -> JobRequest:
+        """What a job asks for that asks for nothing in particular."""
+        return JobRequest(classifier_id=self.classifier_id, classifier_version=self.version)
+
 
 def main() -> None:
     """Measure as the command line says; print the figures."""
@@ -110,22 +115,16 @@ def engine_alone(processes: int, threads: int, seconds: float) -> float:
 
 def explain_for(work: Work, seconds: float) -> float:
     """Explain the sample again and again, as a worker does between a job's upload and its result; how many a second."""
-    from models.pixels import encode_png
     from workers.decoder import Decoder
-    from workers.explain import explain
+    from workers.produce import produce
     from workers.served import ServedNetworks
-    from workers.strip import render_strip
 
     settings = Settings()
     networks = ServedNetworks(settings).open(work.classifier_id, work.version)
     with Decoder(settings.MAX_UPLOAD_BYTES, settings.MAX_PIXELS) as decoder:
 
         def once() -> None:
-            pixels = decoder.read(work.upload, networks.image).pixels
-            explanation = explain(networks, pixels)
-            for frame in explanation.frames:
-                encode_png(frame.pixels)
-            render_strip(explanation, pixels, networks.classifier.manifest)
+            produce(networks, decoder.read(work.upload, networks.image), work.request)
 
         for _ in range(WARM_UP_JOBS):
             once()
@@ -200,8 +199,7 @@ def _running(workers: int, threads: int) -> Iterator[Settings]:
 
 
 def _send(settings: Settings, store: JobStore, work: Work, count: int) -> list[str]:
-    request = JobRequest(classifier_id=work.classifier_id, classifier_version=work.version)
-    jobs = [JobRecord(id=str(uuid4()), request=request, created_at=utc_now()) for _ in range(count)]
+    jobs = [JobRecord(id=str(uuid4()), request=work.request, created_at=utc_now()) for _ in range(count)]
     with make_celery(settings) as app:
         for job in jobs:
             store.create(job, work.upload)
