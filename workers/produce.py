@@ -100,7 +100,7 @@ def produce(
     )
     drawn_maps = map_parts(evidence, image.pixels, explanation, networks.classifier.manifest)
     watch.lap("evidence")
-    quality = judge(networks, explanation, image.pixels)
+    quality = judge(networks, explanation, image.pixels, should_abort=should_abort)
     watch.lap("verdict")
     progress("render", 85)
     parts = drawn_maps | {f"frames/{frame.index}.png": encode_png(frame.pixels) for frame in explanation.frames}

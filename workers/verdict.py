@@ -16,6 +16,7 @@ from models.gate import evidence, score, share_below
 from models.manifest import Bounds, CheckName, Checks, Gate, ImageSpec
 from models.pixels import to_float
 from models.traversal import Latent
+from workers.calls import Aborted
 from workers.explain import Explanation
 from workers.second_opinion import following, survival
 
@@ -247,15 +248,21 @@ RULES = (
 """All that can count against an explanation, in the order in which it is told among equals."""
 
 
-def judge(model: Judged, explanation: Explanation, pixels: U8) -> Quality:
+def judge(
+    model: Judged, explanation: Explanation, pixels: U8, *, should_abort: Callable[[], bool] = lambda: False
+) -> Quality:
     """Measure an explanation and say how far it can be trusted.
 
     Args:
         model: what it was made with.
         explanation: to judge.
         pixels: its input, uint8 [C, S, S].
+        should_abort: asked before each network call.
+
+    Raises:
+        Aborted: `should_abort` said so.
     """
-    return decide(model, measure(model, explanation, pixels))
+    return decide(model, measure(model, explanation, pixels, should_abort=should_abort))
 
 
 def decide(model: Judged, figures: Figures) -> Quality:
@@ -265,18 +272,30 @@ def decide(model: Judged, figures: Figures) -> Quality:
     return Quality(reasons[0].weight if reasons else "ok", reasons, figures)
 
 
-def measure(model: Judged, explanation: Explanation, pixels: U8, *, thorough: bool = False) -> Figures:
+def measure(
+    model: Judged,
+    explanation: Explanation,
+    pixels: U8,
+    *,
+    thorough: bool = False,
+    should_abort: Callable[[], bool] = lambda: False,
+) -> Figures:
     """All figures that this model can be asked for and that count.
 
     Args:
-        model, explanation, pixels: as of `judge`.
+        model, explanation, pixels, should_abort: as of `judge`.
         thorough: measure also what needs network calls of its own and has no bounds.
+
+    Raises:
+        Aborted: `should_abort` said so.
     """
     e, again = explanation, explanation.reconstruction
     asked = [frame.reached for frame in e.frames if frame.asked is not None]
     bounds = {} if model.checks is None else model.checks.bounds
 
     def asked_for(name: CheckName) -> bool:
+        if should_abort():
+            raise Aborted
         return thorough or name in bounds
 
     figures = Figures(
@@ -297,6 +316,8 @@ def measure(model: Judged, explanation: Explanation, pixels: U8, *, thorough: bo
         typicality=None,
         reconstruction_percentile=None,
     )
+    if should_abort():
+        raise Aborted
     return figures if model.gate is None else _with_gate(figures, model, model.gate, explanation, pixels)
 
 

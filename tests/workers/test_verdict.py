@@ -8,6 +8,7 @@ import pytest
 
 from models.manifest import Bounds, Checks, Gate
 from tests.toys import ToyModel, a_gate, first_for, image
+from workers.calls import Aborted
 from workers.explain import explain
 from workers.verdict import RULES, Figures, Quality, decide, judge, measure, rank_correlation
 
@@ -86,6 +87,15 @@ def test_an_explanation_by_exact_networks_is_ok_and_needs_no_reasons() -> None:
     assert quality.figures.second_opinion == pytest.approx(1)
     assert quality.figures.gap == pytest.approx(0, abs=0.01)
     assert quality.figures.reached == 1
+
+
+def test_a_verdict_that_nobody_wants_any_more_asks_no_further_network() -> None:
+    model, pixels = Judged(), image(first_for(0.2))
+    explanation = explain(model, pixels)
+    asked = len(model.calls)
+    with pytest.raises(Aborted):
+        judge(model, explanation, pixels, should_abort=lambda: True)
+    assert len(model.calls) == asked
 
 
 def test_an_image_of_another_kind_makes_its_explanation_unreliable() -> None:
