@@ -23,7 +23,7 @@ F32 = NDArray[np.float32]
 
 UNTOUCHED, TOUCHED = 0.05, 0.2
 """Of the largest change that the walk makes anywhere: up to which share a pixel stays, and from which it follows."""
-KNOWN, UNKNOWN = 0.2, 0.4
+KNOWN, UNKNOWN = 0.1, 0.2
 """Of the range: up to which distance between input and reconstruction a place follows, and from which it stays."""
 LEAST_CHANGE = 0.02
 """A walk that changes no place by more than this share of the range is not taken for one that does."""
