@@ -19,6 +19,8 @@ from models.store import Store
 
 FOLDER = Path("demo")
 SAMPLE = "sample.png"
+FIRST = "knee-oa"
+"""The classifier that is shown where several have a sample."""
 ALONE: dict[str, Any] = {"HOST": "127.0.0.1", "PORT": 0, "ALLOWED_HOSTS": "", "KEYS": "none", "OIDC_ISSUER": None}
 """The demo asks nobody for a key, and so listens on this machine alone, whatever the settings say."""
 POLL_S = 0.05
@@ -44,12 +46,12 @@ def demo(settings: Settings, should_stop: Callable[[], bool]) -> None:
 
 
 def find_sample(store: Store) -> tuple[ClassifierManifest, Path]:
-    """The first classifier whose space ships with a sample image, and that image.
+    """A classifier whose space ships with a sample image, and that image: `FIRST`, if it has one.
 
     Raises:
         StackFailed: There is none.
     """
-    for classifier_id in store.classifiers():
+    for classifier_id in sorted(store.classifiers(), key=lambda id_: (id_ != FIRST, id_)):
         classifier: Bundle[ClassifierManifest] = store.open_classifier(classifier_id)
         space = store.open_space(classifier.manifest.space.id, classifier.manifest.space.version)
         if SAMPLE in space.manifest.files:
