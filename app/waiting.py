@@ -2,6 +2,7 @@
 
 Each who waits listens to the job's own stream of events in the broker, on a connection of its own. Beyond
 MOST_LISTENERS nobody is made to wait: a preference is left unfulfilled, and a stream of events is answered with 503.
+When the service stops, all are let go at once: each answer is the one that it would be after the time to wait.
 """
 
 import re
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import redis.asyncio
+from anyio import CancelScope
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from workers.broker import async_redis_client
@@ -40,11 +42,19 @@ class Listeners:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._count = 0
+        self._stopping = False
+        self._reading: set[CancelScope] = set()
 
     @property
     def full(self) -> bool:
         """Whether nobody more may wait."""
         return self._count >= MOST_LISTENERS
+
+    def let_go(self) -> None:
+        """End all waiting now and from now on, since the service stops; call it in the event loop."""
+        self._stopping = True
+        for scope in self._reading:
+            scope.cancel()
 
     async def until_over(self, job_id: str, seconds: float) -> None:
         """Return when the job has ended, is gone, or after so many seconds; at once if too many wait already."""
@@ -53,8 +63,8 @@ class Listeners:
         async with self._listening() as broker:
             after, deadline = "0", time.monotonic() + seconds
             while (left_s := deadline - time.monotonic()) > 0:
-                events = await read_async(broker, job_id, after, block_ms=round(left_s * 1000))
-                if any(event.kind == "finished" for event in events):
+                events = await self._read(broker, job_id, after, left_s)
+                if self._stopping or any(event.kind == "finished" for event in events):
                     return
                 if not events and not await broker.exists(job_key(job_id)):
                     return
@@ -77,11 +87,23 @@ class Listeners:
                     after = event.id
                 if any(event.kind == "finished" for event in events) or time.monotonic() > deadline:
                     return
-                events = await read_async(broker, job_id, after, block_ms=round(SILENCE_S * 1000))
+                events = await self._read(broker, job_id, after, SILENCE_S)
                 if not events:
-                    if not await broker.exists(job_key(job_id)):
+                    if self._stopping or not await broker.exists(job_key(job_id)):
                         return
                     yield KEEPALIVE_COMMENT
+
+    async def _read(self, broker: redis.asyncio.Redis, job_id: str, after: str, seconds: float) -> list[Event]:
+        """The next events; none if nothing happens in time, or the service stops."""
+        events: list[Event] = []
+        if not self._stopping:
+            with CancelScope() as scope:
+                self._reading.add(scope)
+                try:
+                    events = await read_async(broker, job_id, after, block_ms=round(seconds * 1000))
+                finally:
+                    self._reading.discard(scope)
+        return events
 
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[redis.asyncio.Redis]:

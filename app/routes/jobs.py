@@ -134,7 +134,8 @@ async def job(
         if not record.is_over:
             await service.listeners.until_over(job_id, wait_s)
             record = await _find(job_id, service, caller)
-        headers["Preference-Applied"] = f"wait={wait_s}"
+        if record.is_over:
+            headers["Preference-Applied"] = f"wait={wait_s}"
     if record.is_over:
         job = Job.of(record)
     else:

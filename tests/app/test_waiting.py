@@ -65,6 +65,7 @@ def test_a_long_poll_ends_when_the_job_does(client: TestClient, service: Service
 def test_a_long_poll_ends_when_its_time_is_over(client: TestClient) -> None:
     answer, seconds = wait(client, queued(client), 1)
     assert (answer.status_code, answer.json()["status"]) == (200, "queued")
+    assert "preference-applied" not in answer.headers
     assert 0.9 < seconds < 3
 
 
