@@ -109,7 +109,8 @@ def _carry_through(record: JobRecord, bench: Bench) -> None:
         log.info("job %s: attempt %d has been replaced, or the job canceled or deleted", record.id, record.attempts)
         store.release(record.id, lease)
     except BrokerFull:
-        store.release(record.id, lease)
+        if store.hand_back(record.id, bench.worker) is None:
+            store.release(record.id, lease)
         raise
     except BROKER_ERRORS:
         raise

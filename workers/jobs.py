@@ -316,7 +316,7 @@ class JobRecord(Value):
     was handed back is none.
 
     Attributes:
-        owner: Who may see the job, the id of a key; None where there are no keys.
+        owner: Who may see the job, the client's name; None where there are no keys.
         callback: The configured webhook to tell when the job ends.
         traceparent: The trace that the job belongs to, as W3C writes it.
         remembered: Where the client's Idempotency-Key is remembered, so that it is erased with the job.

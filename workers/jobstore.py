@@ -14,8 +14,9 @@ webhook) is written with it in one MULTI or not at all.
 An attempt holds a lease, which it renews, and a token, the record's `attempts`. Without the lease it is believed
 dead; without the token, or once the job no longer runs, it can write nothing.
 
-With the broker away every method raises `redis.RedisError`; when it is full, the one called `BrokerFull`. The queue
-itself is `broker`'s. This module loads no network.
+With the broker away every method raises `redis.RedisError`. While it is full, what takes room raises the one called
+`BrokerFull`; what ends a job or gives it up is written all the same. The queue itself is `broker`'s. This module loads
+no network.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +32,7 @@ from workers import events, outbox, tallies
 from workers.admission import Accepted, Admission, Once, Rules, place
 from workers.errors import BrokerFull, WorkerLost, job_error
 from workers.events import Event
+from workers.full_broker import execute_even_if_full
 from workers.jobs import JobError, JobRecord, Progress, Report, Status, Tombstone
 from workers.layout import (
     ENDED,
@@ -186,7 +188,11 @@ class JobStore:
 
         Its attempt, if one runs, learns of it before its next network call, and can write nothing from now on.
         """
-        return self._change(job_id, lambda record, _: record.canceled(self._clock(), self._ttl)) or self.get(job_id)
+
+        def change(record: JobRecord, _: Lease | None) -> JobRecord:
+            return record.canceled(self._clock(), self._ttl)
+
+        return self._change(job_id, change, even_if_full=True) or self.get(job_id)
 
     def delete(self, job_id: str) -> bool:
         """Cancel a job and erase every byte of it. False: there was none.
@@ -203,7 +209,7 @@ class JobStore:
                     now = _seconds(pipe)
                     pipe.multi()
                     self._erase(pipe, job_id, record, now)
-                    pipe.execute()
+                    execute_even_if_full(pipe)
                     return record is not None
                 except WatchError:
                     continue
@@ -287,7 +293,7 @@ class JobStore:
         def change(record: JobRecord) -> JobRecord:
             return record.failed(error, self._clock(), self._ttl)
 
-        return self._change(job_id, _if_current(token, change)) is not None
+        return self._change(job_id, _if_current(token, change), even_if_full=True) is not None
 
     # --- Giving up an attempt ----------------------------------------------------------------------------------
 
@@ -298,7 +304,7 @@ class JobStore:
             is_its = record.status == "running" and lease is not None and lease.worker == worker
             return record.handed_back() if is_its else None
 
-        return self._change(job_id, change)
+        return self._change(job_id, change, even_if_full=True)
 
     def lose(self, job_id: str, worker: str) -> JobRecord | None:
         """The worker saw its child die over a job: it waits again, or fails as `worker-lost`. None: not its job."""
@@ -307,7 +313,7 @@ class JobStore:
             is_its = record.status == "running" and lease is not None and lease.worker == worker
             return self._after_a_loss(record) if is_its else None
 
-        return self._change(job_id, change)
+        return self._change(job_id, change, even_if_full=True)
 
     def reclaim(self, job_id: str) -> JobRecord | None:
         """Take a job from an attempt whose lease died: it waits again, or fails as `worker-lost`. None: it lives."""
@@ -315,7 +321,7 @@ class JobStore:
         def change(record: JobRecord, lease: Lease | None) -> JobRecord | None:
             return self._after_a_loss(record) if record.status == "running" and lease is None else None
 
-        return self._change(job_id, change)
+        return self._change(job_id, change, even_if_full=True)
 
     def lease(self, job_id: str) -> Lease | None:
         """Who works on a job, or None if nobody is known to."""
@@ -331,7 +337,9 @@ class JobStore:
 
     # --- The one way a record changes --------------------------------------------------------------------------
 
-    def _change(self, job_id: str, change: Change, also: Also = _nothing_else) -> JobRecord | None:
+    def _change(
+        self, job_id: str, change: Change, also: Also = _nothing_else, *, even_if_full: bool = False
+    ) -> JobRecord | None:
         """Apply a pure change to an unfinished record, and `also` with it, in one MULTI; again if another was faster.
 
         Returns the new record, or None if there was nothing to change or `change` declined.
@@ -351,7 +359,7 @@ class JobStore:
                     pipe.multi()
                     self._write(pipe, before, after, now)
                     also(pipe, after)
-                    pipe.execute()
+                    execute_even_if_full(pipe) if even_if_full else pipe.execute()
                     return after
                 except WatchError:
                     continue

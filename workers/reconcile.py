@@ -1,4 +1,4 @@
-"""Putting the queue right by the records: once a second, in one process of all that stand ready to do it.
+"""Putting the queue right by the records: twice a second, in one process of all that stand ready to do it.
 
     a running job whose lease is dead           waits again and is published, or fails as `worker-lost`
     a queued job without a message              is published
@@ -31,18 +31,20 @@ from workers.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
-EVERY_S = 1.0
+EVERY_S = 0.5
 OFFICE_S = 10.0
 """How long one process stays the one that acts; renewed with every round."""
-DEAF_S = 2.0
+DEAF_S = 0.75
 """How long a canceled attempt may take to notice before its process is killed."""
 
 _TAKE_OFFICE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
+"""DEL goes first because a broker that is full refuses SET, but not to a script that has written already."""
 _LEAVE_OFFICE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
@@ -71,13 +73,13 @@ class Reconciler:
         """
         if not self._take_office(keys=[RECONCILER], args=[self._name, round(OFFICE_S * 1000)]):
             return False
-        if time.monotonic() >= self._spare_until:
-            self._reclaim()
-        self._publish_the_forgotten()
+        self._upkeep.sweep()  # before all that a full broker refuses, for it makes room
         for job_id in self._upkeep.deaf(DEAF_S):
             log.warning("job %s: canceled, but still worked on; ending its process", job_id)
             self._app.control.revoke(job_id, terminate=True, signal="SIGKILL")
-        self._upkeep.sweep()
+        if time.monotonic() >= self._spare_until:
+            self._reclaim()
+        self._publish_the_forgotten()
         return True
 
     def excuse(self) -> None:

@@ -74,7 +74,9 @@ def test_a_canceled_job_that_hears_nothing_is_ended_by_force(slow_settings: Sett
         wait_until(lambda: the_job(slow_store).status == "running")
         child.suspend()
         slow_store.cancel("job")
+        canceled = time.monotonic()
         wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+        assert time.monotonic() - canceled < 2
         send(slow_settings, slow_store, "next")
         wait_until(lambda: is_over(slow_store, "next"))
     assert the_job(slow_store).status == "canceled"

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 import pytest
 from redis import Redis
@@ -187,6 +188,54 @@ def test_a_broker_without_memory_refuses_by_name_and_keeps_what_it_has(store: Jo
     assert store.get("refused") is None
     assert (known(store, "kept").status, store.strip("kept")) == ("running", None)
     assert store.finish("kept", token, REPORT, PARTS)
+
+
+@pytest.fixture
+def full(client: Redis) -> Iterator[Callable[[], object]]:
+    """Call it, and the broker has no memory left."""
+    yield lambda: client.config_set("maxmemory", "1")
+    client.config_set("maxmemory", private_broker.MAX_MEMORY)
+
+
+def test_a_full_broker_lets_its_jobs_be_deleted(store: JobStore, client: Redis, full: Callable[[], object]) -> None:
+    for status in ("waiting", "running"):
+        store.create(a_job(status).model_copy(update={"owner": "clinic"}), b"MARK of an image", Once(status, "digest"))
+    start(store, "running")
+    full()
+    assert [store.delete(status) for status in ("waiting", "running")] == [True, True]
+    assert b"MARK" not in everything(client)
+    assert (store.stored_bytes(), store.jobs_of("clinic").jobs, store.load().waiting) == (0, (), 0)
+    assert Upkeep(client).deaf(seconds=0) == ["running"]
+
+
+def test_a_full_broker_lets_its_jobs_be_canceled(store: JobStore, full: Callable[[], object]) -> None:
+    for status in ("waiting", "running"):
+        store.create(a_job(status), b"an image")
+    start(store, "running")
+    full()
+    for status in ("waiting", "running"):
+        canceled = store.cancel(status)
+        assert canceled is not None
+        assert (canceled, canceled.status) == (store.get(status), "canceled")
+    assert (store.stored_bytes(), store.ended()) == (0, {"canceled": 2})
+
+
+def test_a_full_broker_lets_an_attempt_be_given_up(store: JobStore, job: str, full: Callable[[], object]) -> None:
+    token = start(store, job)
+    full()
+    assert store.hand_back(job, "worker") is not None
+    assert (known(store).status, known(store).losses, store.lease(job)) == ("queued", 0, None)
+    assert not store.fail(job, token, ERROR)
+
+
+def test_a_full_broker_strikes_expired_jobs_from_the_tallies(client: Redis, full: Callable[[], object]) -> None:
+    store = JobStore(client, Rules(ttl_s=1))
+    store.create(a_job(), b"image")
+    store.finish("job", start(store, "job"), REPORT, PARTS)
+    time.sleep(1.1)
+    full()
+    assert Upkeep(client).sweep() == 1
+    assert store.stored_bytes() == 0
 
 
 # --- Working ---------------------------------------------------------------------------------------------------------

@@ -9,11 +9,12 @@ from celery import Celery
 from redis import ConnectionError, Redis
 
 from tests.workers.examples import REPORT, a_job
+from workers import private_broker
 from workers.admission import Rules
-from workers.broker import make_celery, published_jobs, submit
+from workers.broker import BROKER_ERRORS, make_celery, published_jobs, submit
 from workers.jobs import JobRecord
 from workers.jobstore import JobStore
-from workers.layout import RECONCILER
+from workers.layout import EXPIRING, RECONCILER
 from workers.reconcile import Reconciler, start_reconciler
 from workers.settings import Settings
 
@@ -121,6 +122,24 @@ def test_an_expired_job_is_struck_from_the_tallies(store: JobStore, reconciler: 
     time.sleep(1.1)
     reconciler.round()
     assert (store.stored_bytes(), store.jobs_of(None).jobs) == (0, ())
+
+
+def test_a_full_broker_does_not_keep_expired_jobs_in_the_tallies(
+    store: JobStore, client: Redis, reconciler: Reconciler
+) -> None:
+    store.create(a_job("silent"), b"image")
+    store.start("silent", "worker")
+    store.create(a_job(), b"image")
+    store.cancel("job")
+    time.sleep(1.1)
+    client.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(BROKER_ERRORS):
+            reconciler.round()  # what fell silent cannot be published
+        assert store.jobs_of(None, status="canceled").jobs == ()
+        assert (known(store, "silent").status, client.zcard(EXPIRING)) == ("queued", 0)
+    finally:
+        client.config_set("maxmemory", private_broker.MAX_MEMORY)
 
 
 def test_after_an_absence_of_the_broker_workers_get_the_time_to_say_that_they_live(

@@ -16,6 +16,7 @@ from models.pixels import PreparedImage, decode, encode_png, read
 from tests.toys import first_for, image, write_toys
 from tests.workers.examples import REPORT, a_job
 from workers import attempt as attempt_module
+from workers import private_broker
 from workers.attempt import Bench, attempt
 from workers.broker import TASK
 from workers.jobs import JobRecord
@@ -221,6 +222,23 @@ def test_a_deleted_job_is_dropped_while_it_runs(
     attempt("job", Bench(store, served, settings, delete_then_read))
     assert outcomes_left(client) == []
     assert store.lease("job") is None
+
+
+def test_an_attempt_whose_result_the_broker_has_no_memory_for_counts_no_loss(
+    store: JobStore, client: Redis, served: ServedNetworks, settings: Settings
+) -> None:
+    store.create(a_job(), UPLOAD)
+
+    def fill_then_read(data: bytes, spec: ImageSpec, most_pixels: int = 0) -> PreparedImage:
+        client.config_set("maxmemory", "1")
+        return read(data, spec, most_pixels)
+
+    for _ in range(2 * store.rules.max_attempts):
+        attempt("job", Bench(store, served, settings, fill_then_read))
+        client.config_set("maxmemory", private_broker.MAX_MEMORY)
+        assert (outcome(store).status, outcome(store).losses, store.lease("job")) == ("queued", 0, None)
+    attempt("job", Bench(store, served, settings, read))
+    assert outcome(store).status == "succeeded"
 
 
 def test_a_message_is_returned_when_the_broker_goes_away(
