@@ -78,7 +78,8 @@ class ExplainForm(BaseModel):
     image: UploadFile = Field(description="One image as PNG, JPEG, TIFF or DICOM; told by its content, never its name.")
     classifier_id: str = Field(description="Which classifier to explain, by its `id`.", examples=["knee-oa"])
     classifier_version: Annotated[int, Field(ge=1)] | SkipJsonSchema[None] = Field(
-        default=None, description="Which version of it; the highest unless one is asked for."
+        default=None,
+        description="Which version of it; unless said, the one that is served: the promoted, else the highest.",
     )
     frames: Annotated[int, AfterValidator(_odd)] = Field(
         default=9,
@@ -330,7 +331,7 @@ class DirectionDetail(BaseModel):
 
 
 class ClassifierSummary(BaseModel):
-    """A classifier that can be explained, in its highest version."""
+    """A classifier that can be explained, in the version that is served: the promoted, else the highest."""
 
     id: str
     version: int
@@ -363,7 +364,7 @@ class ClassifierDetail(BaseModel):
 
 
 class SpaceSummary(BaseModel):
-    """A space, in its highest version."""
+    """A space, in the version that is served: the promoted, else the highest."""
 
     id: str
     version: int
@@ -383,6 +384,9 @@ class SpaceList(BaseModel):
 class SpaceDetail(BaseModel):
     """One version of a space: its manifest with every metric, and its card."""
 
+    loaded: bool | None = Field(
+        description="Whether a worker has it in memory, with a classifier of it; null while the broker is away."
+    )
     versions: list[int] = Field(description="Every version that there is.")
     sha256: str = Field(description="Digest of the manifest, and so of every file it lists.")
     manifest: SpaceManifest
@@ -425,7 +429,7 @@ class Live(BaseModel):
 
 
 class UnusableBundle(BaseModel):
-    """A folder in the store that is not served, and why."""
+    """A folder in the store that is not served, or a pin that cannot be followed, and why."""
 
     bundle: str = Field(examples=["classifiers/knee-oa/2"])
     code: str = Field(examples=["bundle-damaged"])

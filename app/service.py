@@ -1,10 +1,10 @@
 """What every route stands on: settings, bundles, job records and the queue, made once and handed to each request."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 from celery import Celery
 from fastapi import Depends, Request
@@ -24,14 +24,17 @@ from app.settings import Settings
 from app.waiting import Listeners
 from app.webhooks import Webhook, read_webhooks
 from models.bundle import Bundle
-from models.errors import BundleNotFound
+from models.errors import BundleError, BundleNotFound
 from models.manifest import ClassifierManifest, SpaceManifest
 from models.store import Store
 from workers.admission import Rules
 from workers.broker import BROKER_ERRORS, make_celery, redis_client, submit
 from workers.jobs import JobRecord, Priority
 from workers.jobstore import JobStore, utc_now
+from workers.load import loaded
 from workers.tracing import Traces
+
+Opened = TypeVar("Opened")
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,11 @@ class Service:
         return Job.of(record, position), at_least_one(self.load().finish_s(position or 1))
 
     def open_classifier(self, classifier_id: str, version: int | None = None) -> Bundle[ClassifierManifest]:
-        """A verified classifier, the highest version unless one is asked for.
+        """A verified classifier, the version that is served unless one is asked for.
 
         Raises:
             Problem: 404, there is no such classifier or version.
-            BundleError: The version is there, but its files are not good.
+            BundleError: The version is there, but its files are not good; or nobody can tell which one is served.
         """
         try:
             return self.bundles.open_classifier(classifier_id, version)
@@ -122,6 +125,21 @@ class Service:
         except BundleNotFound:
             detail = "There is no space of this id and version; GET /spaces lists them."
             raise Problem(SPACE_NOT_FOUND, detail) from None
+
+    def loaded(self) -> set[str] | None:
+        """The classifiers, `id/version`, that a worker has in memory; None while the broker is away."""
+        try:
+            return set(loaded(self.broker))
+        except BROKER_ERRORS:
+            return None
+
+
+def served_or_none(open_: Callable[[str], Opened], id_: str) -> Opened | None:
+    """The version that is served, as `Store.open_…` opens it; None if it was promoted and is gone or damaged now."""
+    try:
+        return open_(id_)
+    except BundleError:
+        return None
 
 
 def at_least_one(seconds: float) -> int:

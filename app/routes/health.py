@@ -1,10 +1,15 @@
 """GET /health: whether the process lives, and whether explanations are being made."""
 
+from collections.abc import Callable, Iterator
+
 from fastapi import APIRouter
 
 from app.problems import NOT_READY, RETRY_BROKER_S, FieldError, Problem, problem_responses
 from app.schemas import Live, Ready, UnusableBundle
 from app.service import Service, TheService
+from models.errors import BundleError
+from models.promotion import PIN
+from models.store import Store
 from workers.broker import BROKER_ERRORS, queue_length, ready_workers
 from workers.unreachable import unreachable_classifiers
 
@@ -48,7 +53,21 @@ def _not_ready(*reasons: FieldError) -> Problem:
 def _unusable_bundles(service: Service) -> list[UnusableBundle]:
     """The store's faults without this machine's paths."""
     root = service.bundles.root
-    return [
+    folders = [
         UnusableBundle(bundle=fault.path.relative_to(root).as_posix(), code=fault.code)
         for fault in service.bundles.faults()
     ]
+    return [*folders, *_unusable_pins(service.bundles)]
+
+
+def _unusable_pins(store: Store) -> Iterator[UnusableBundle]:
+    """The pins of bundles that have a good version, where the version that is to be served is not to be had."""
+    good: list[tuple[str, str, Callable[[str], object]]] = [
+        *(("classifiers", id_, store.open_classifier) for id_ in store.classifiers()),
+        *(("spaces", id_, store.open_space) for id_ in store.spaces()),
+    ]
+    for folder, id_, opened in good:
+        try:
+            opened(id_)
+        except BundleError as error:
+            yield UnusableBundle(bundle=f"{folder}/{id_}/{PIN}", code=error.code)

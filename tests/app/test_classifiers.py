@@ -12,7 +12,8 @@ from app.settings import Settings
 from models.bundle import write_bundle
 from tests.app.conftest import client_of
 from tests.app.test_explain import assert_problem, post
-from tests.toys import classifier_files, classifier_manifest, write_toys
+from tests.app.test_health import announce_a_worker
+from tests.toys import classifier_files, classifier_manifest, space_files, space_manifest, write_toys
 
 
 @pytest.fixture
@@ -89,3 +90,33 @@ def test_a_damaged_version_is_refused_by_name_and_the_good_one_beside_it_serves(
 def test_a_classifier_whose_space_is_gone_takes_no_images(own_client: TestClient, own_bundles: Path) -> None:
     shutil.rmtree(own_bundles / "spaces")
     assert_problem(post(own_client), 503, "bundle-unusable")
+
+
+@pytest.mark.parametrize("pin", ['{"version": 9}', "rust"])
+@pytest.mark.parametrize(("kind", "id_"), [("classifiers", "toy"), ("spaces", "toy-space")])
+def test_a_pin_that_cannot_be_followed_takes_away_its_own_bundle_alone(
+    own_client: TestClient, own_bundles: Path, broker: Redis, pin: str, kind: str, id_: str
+) -> None:
+    write_bundle(own_bundles, space_manifest(id="other-space"), space_files())
+    write_bundle(own_bundles, classifier_manifest(id="other"), classifier_files())
+    (own_bundles / kind / id_ / "pin.json").write_text(pin)
+    assert [listed["id"] for listed in own_client.get(f"/{kind}").json()[kind]] == [id_.replace("toy", "other")]
+    announce_a_worker(broker)
+    (unusable,) = own_client.get("/health/ready").json()["unusable_bundles"]
+    assert unusable["bundle"] == f"{kind}/{id_}/pin.json"
+
+
+def test_a_promoted_version_is_the_one_that_is_listed(own_client: TestClient, own_bundles: Path) -> None:
+    (own_bundles / "classifiers/toy/pin.json").write_text('{"version": 1}')
+    (classifier,) = own_client.get("/classifiers").json()["classifiers"]
+    assert (classifier["version"], classifier["versions"]) == (1, [1, 2])
+
+
+def test_a_space_is_loaded_when_a_classifier_of_it_is(own_client: TestClient, broker: Redis) -> None:
+    assert own_client.get("/spaces/toy-space").json()["loaded"] is False
+    announce_a_worker(broker)
+    assert own_client.get("/spaces/toy-space").json()["loaded"] is True
+
+
+def test_without_a_broker_nobody_knows_whether_a_space_is_loaded(client_without_broker: TestClient) -> None:
+    assert client_without_broker.get("/spaces/toy-space").json()["loaded"] is None
