@@ -36,6 +36,7 @@ from workers.full_broker import execute_even_if_full
 from workers.jobs import JobError, JobRecord, Progress, Report, Status, Tombstone
 from workers.layout import (
     ENDED,
+    ERASED,
     EXPIRING,
     MIX,
     PUBLISHED,
@@ -205,7 +206,7 @@ class JobStore:
                     pipe.watch(job_key(job_id))  # type: ignore[no-untyped-call]
                     record = _parse(pipe.get(job_key(job_id)))
                     if record is None:
-                        self._expire(keys=[EXPIRING, SIZES, STORED], args=[job_id])
+                        self._expire(keys=[EXPIRING, SIZES, STORED, ERASED], args=[job_id])
                     now = _seconds(pipe)
                     pipe.multi()
                     self._erase(pipe, job_id, record, now)
@@ -403,6 +404,7 @@ class JobStore:
             pipe.expire(job_key(after.id, "input"), self._ttl)
         else:
             pipe.delete(job_key(after.id, "input"))
+            pipe.set(ERASED, 1)
         pipe.expire(job_key(after.id, "events"), self._ttl)
         if after.remembered is not None:
             pipe.expire(after.remembered, self._ttl)
@@ -420,6 +422,7 @@ class JobStore:
         pipe.delete(tombstone_key(job_id))
         pipe.zrem(EXPIRING, job_id)
         pipe.hdel(SIZES, job_id)
+        pipe.set(ERASED, 1)
         outbox.erase(pipe, job_id)
         if record is None:
             return

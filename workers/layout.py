@@ -14,6 +14,7 @@ contrafact:stopping             sorted set: jobs whose attempt is to stop, by th
 contrafact:stored               bytes that uploads and results take
 contrafact:expiring             sorted set: ended jobs by the time of their expiry
 contrafact:expiring:sizes       hash: ended job → "<bytes> <owner>"
+contrafact:erased               there if bytes of a job went since the broker's file was last written anew
 contrafact:ended                hash: status → how many jobs ended so
 contrafact:service[:<classifier>]   list: seconds of the last jobs, all or one classifier's
 contrafact:owner:<owner>:jobs   sorted set: an owner's jobs by the time of their acceptance
@@ -34,6 +35,7 @@ STOPPING = "contrafact:stopping"
 STORED = "contrafact:stored"
 EXPIRING = "contrafact:expiring"
 SIZES = "contrafact:expiring:sizes"
+ERASED = "contrafact:erased"
 ENDED = "contrafact:ended"
 SERVICE = "contrafact:service"
 WORKERS = "contrafact:workers"

@@ -4,6 +4,7 @@
     a queued job without a message              is published
     a canceled job that somebody still works on     its process is killed
     an expired job                              is struck from the tallies
+    erased bytes in the broker's file           go when it is written anew, every REWRITE_EVERY_S at most
 
     with start_reconciler(settings):
         ...
@@ -19,7 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from celery import Celery
-from redis import Redis
+from redis import Redis, ResponseError
 
 from workers.admission import Rules
 from workers.broker import BROKER_ERRORS, make_celery, published_jobs, redis_client, submit
@@ -55,15 +56,17 @@ class Reconciler:
         client: A connection.
         app: To publish, and to have a process killed.
         rules: Those of the store.
+        rewrite_every_s: How long after one rewrite of the broker's file the next may come.
     """
 
-    def __init__(self, client: Redis, app: Celery, rules: Rules) -> None:
+    def __init__(self, client: Redis, app: Celery, rules: Rules, rewrite_every_s: float = 900.0) -> None:
         self._client, self._app = client, app
         self._store, self._upkeep = JobStore(client, rules), Upkeep(client)
         self._grace_s = rules.lease_s
         self._name = secrets.token_hex(8)
         self._take_office = client.register_script(_TAKE_OFFICE)
         self._spare_until = 0.0
+        self._rewrite_every_s, self._rewrite_from, self._may_rewrite = rewrite_every_s, 0.0, True
 
     def round(self) -> bool:
         """Look once, and act. False: another process is in office.
@@ -74,6 +77,7 @@ class Reconciler:
         if not self._take_office(keys=[RECONCILER], args=[self._name, round(OFFICE_S * 1000)]):
             return False
         self._upkeep.sweep()  # before all that a full broker refuses, for it makes room
+        self._rewrite()
         for job_id in self._upkeep.deaf(DEAF_S):
             log.warning("job %s: canceled, but still worked on; ending its process", job_id)
             self._app.control.revoke(job_id, terminate=True, signal="SIGKILL")
@@ -89,6 +93,19 @@ class Reconciler:
     def resign(self) -> None:
         """Let another process take over at once."""
         self._client.eval(_LEAVE_OFFICE, 1, RECONCILER, self._name)
+
+    def _rewrite(self) -> None:
+        if time.monotonic() < self._rewrite_from:
+            return
+        try:
+            is_begun = self._upkeep.rewrite()
+        except ResponseError as refusal:
+            is_begun = True
+            if self._may_rewrite:
+                self._may_rewrite = False
+                log.warning("the broker rewrites its file only by itself (%s)", refusal)
+        if is_begun:
+            self._rewrite_from = time.monotonic() + self._rewrite_every_s
 
     def _reclaim(self) -> None:
         for job_id in self._upkeep.silent():
@@ -142,7 +159,7 @@ class RunningReconciler:
 
     def _run(self) -> None:
         with redis_client(self._settings, retries=0) as client, make_celery(self._settings) as app:
-            reconciler = Reconciler(client, app, Rules.of(self._settings))
+            reconciler = Reconciler(client, app, Rules.of(self._settings), self._settings.REWRITE_EVERY_S)
             while not self._stopped.wait(EVERY_S):
                 self._round(reconciler)
             try:

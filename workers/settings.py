@@ -41,6 +41,7 @@ class Settings(Endpoints):
         MAX_WAITING: How many jobs may wait; more are refused.
         MAX_IN_FLIGHT: How many unfinished jobs one owner may have.
         MAX_STORED_BYTES: How many bytes uploads and results may take in the broker.
+        REWRITE_EVERY_S: How long erased bytes may stay in the broker's append-only file before it is rewritten.
         MODEL_MEMORY_BYTES: How much memory the networks of one worker may take; at least one classifier is held.
         MAX_UPLOAD_BYTES: The largest upload.
         MAX_PIXELS: The largest image, rows times columns.
@@ -66,6 +67,7 @@ class Settings(Endpoints):
     MAX_WAITING: PositiveInt = 500
     MAX_IN_FLIGHT: PositiveInt = 100
     MAX_STORED_BYTES: PositiveInt = 768 * 1024 * 1024
+    REWRITE_EVERY_S: float = Field(default=900.0, ge=0)
     MODEL_MEMORY_BYTES: PositiveInt = 4 * 1024 * 1024 * 1024
     MAX_UPLOAD_BYTES: PositiveInt = 32 * 1024 * 1024
     MAX_PIXELS: PositiveInt = 64_000_000

@@ -4,11 +4,15 @@ from typing import Any, cast
 
 from redis import Redis
 
-from workers.layout import EXPIRING, PUBLISHED, RUNNING, SIZES, STOPPING, STORED, job_key, lease_key
+from workers.layout import ERASED, EXPIRING, PUBLISHED, RUNNING, SIZES, STOPPING, STORED, job_key, lease_key
 
 EXPIRE = """
-local expiring, sizes, stored = unpack(KEYS)
+local expiring, sizes, stored, erased = unpack(KEYS)
 if redis.call('ZREM', expiring, ARGV[1]) == 0 then return 0 end
+for _, part in ipairs({'input', 'result', 'events'}) do
+  redis.call('DEL', 'contrafact:job:' .. ARGV[1] .. ':' .. part)
+end
+redis.call('SET', erased, 1)
 local known = redis.call('HGET', sizes, ARGV[1])
 redis.call('HDEL', sizes, ARGV[1])
 if not known then return 0 end
@@ -61,7 +65,25 @@ class Upkeep:
         """Strike expired jobs from the tallies and lists; their bytes went by themselves. Returns how many."""
         due = _decoded(self._client.zrangebyscore(EXPIRING, "-inf", self._now(), start=0, num=MOST_AT_ONCE))
         gone = [id_ for id_ in due if not self._client.exists(job_key(id_))]
-        return sum(int(self._expire(keys=[EXPIRING, SIZES, STORED], args=[id_])) for id_ in gone)
+        return sum(int(self._expire(keys=[EXPIRING, SIZES, STORED, ERASED], args=[id_])) for id_ in gone)
+
+    def rewrite(self) -> bool:
+        """Have the broker write its append-only file anew if something was erased, for the old one holds it still.
+
+        Returns:
+            Whether it does so now; it goes on by itself.
+
+        Raises:
+            redis.ResponseError: The broker forbids it, as managed ones do.
+        """
+        if not self._client.exists(ERASED):
+            return False
+        kept = self._client.info("persistence")
+        if not kept["aof_enabled"] or kept["aof_rewrite_in_progress"]:
+            return False
+        self._client.delete(ERASED)  # first, so that what is erased from now on is not forgotten
+        self._client.bgrewriteaof()
+        return True
 
     def _now(self) -> float:
         seconds, microseconds = cast("Any", self._client.time())

@@ -479,7 +479,13 @@ def test_a_deleted_job_leaves_no_byte_behind(store: JobStore, client: Redis) -> 
         assert store.delete(status)
     assert not store.finish("running", running, REPORT, {"strip.png": b"MARK of a strip"})
     assert b"MARK" not in everything(client)
-    left = {b"contrafact:stopping", b"contrafact:ended", b"contrafact:service", b"contrafact:service:toy"}
+    left = {
+        b"contrafact:erased",
+        b"contrafact:stopping",
+        b"contrafact:ended",
+        b"contrafact:service",
+        b"contrafact:service:toy",
+    }
     left |= {b"contrafact:lease:running", b"contrafact:stored", b"contrafact:tallies", b"contrafact:waiting:mix"}
     assert set(client.keys("*")) <= left
     assert store.stored_bytes() == 0

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import Celery
-from redis import ConnectionError, Redis
+from redis import ConnectionError, Redis, ResponseError
 
 from tests.workers.examples import REPORT, a_job
 from workers import private_broker
@@ -140,6 +142,67 @@ def test_a_full_broker_does_not_keep_expired_jobs_in_the_tallies(
         assert (known(store, "silent").status, client.zcard(EXPIRING)) == ("queued", 0)
     finally:
         client.config_set("maxmemory", private_broker.MAX_MEMORY)
+
+
+def test_erased_bytes_leave_the_broker_s_files(
+    store: JobStore, client: Redis, app: Celery, private_settings: Settings
+) -> None:
+    files = private_settings.RUN_DIR / "appendonlydir"
+    reconciler = Reconciler(client, app, RULES, rewrite_every_s=0)
+    for job in ("deleted", "expired"):
+        store.create(a_job(job), b"MARK of an image")
+        started = store.start(job)
+        assert started is not None
+        store.finish(job, started.attempts, REPORT, {"strip.png": b"MARK of a strip"})
+    assert holds(files, b"MARK")
+    store.delete("deleted")
+    time.sleep(1.1)
+    deadline = time.monotonic() + 20
+    while holds(files, b"MARK") and time.monotonic() < deadline:
+        reconciler.round()
+        time.sleep(0.1)
+    assert not holds(files, b"MARK")
+
+
+def test_the_broker_s_files_are_rewritten_only_when_something_was_erased_and_not_too_often(
+    store: JobStore, reconciler: Reconciler, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(client, "bgrewriteaof", lambda: asked.append(1))
+    monkeypatch.setattr(client, "info", lambda _: {"aof_enabled": 1, "aof_rewrite_in_progress": 0})
+    store.create(a_job("one"), b"image")
+    store.create(a_job("another"), b"image")
+    reconciler.round()
+    assert asked == []
+    for job in ("one", "another"):
+        store.delete(job)
+        reconciler.round()
+    assert asked == [1]
+
+
+def test_a_broker_that_forbids_to_rewrite_its_files_is_told_of_once(
+    store: JobStore, client: Redis, app: Celery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def forbid() -> None:
+        raise ResponseError("unknown command 'BGREWRITEAOF'")
+
+    monkeypatch.setattr(client, "bgrewriteaof", forbid)
+    monkeypatch.setattr(client, "info", lambda _: {"aof_enabled": 1, "aof_rewrite_in_progress": 0})
+    reconciler = Reconciler(client, app, RULES, rewrite_every_s=0)
+    for job in ("one", "another"):
+        store.create(a_job(job), b"image")
+        store.delete(job)
+        assert reconciler.round()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def holds(folder: Path, marker: bytes) -> bool:
+    """Whether any file of a folder has these bytes; one that goes meanwhile has not."""
+    found = []
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            found.append(marker in path.read_bytes())
+    return any(found)
 
 
 def test_after_an_absence_of_the_broker_workers_get_the_time_to_say_that_they_live(
