@@ -23,7 +23,7 @@ from models.errors import NoSuchClass, OtherClass
 from models.manifest import ClassifierManifest, Mode
 from workers.admission import Accepted, Once
 from workers.errors import IdempotencyConflict, QueueFull, StoreFull, TooManyInFlight
-from workers.jobs import JobRecord, JobRequest, Priority
+from workers.jobs import JobRecord, Priority
 from workers.jobstore import utc_now
 from workers.tracing import current_traceparent
 
@@ -207,7 +207,7 @@ def _accept(
         traceparent=traceparent if service.traces.on else None,
         created_at=utc_now(),
     )
-    once = None if idempotency_key is None else Once(idempotency_key, _digest(asked, form, image))
+    once = None if idempotency_key is None else Once(idempotency_key, _digest(form, image))
     try:
         return service.jobs.create(record, image, once, caller.most_jobs), record.priority
     except IdempotencyConflict:
@@ -259,8 +259,8 @@ def _mode(classifier: ClassifierManifest, form: ExplainForm) -> Mode:
     return mode
 
 
-def _digest(asked: JobRequest, form: ExplainForm, image: bytes) -> str:
-    """Tells one payload from another, whatever form it came in."""
-    fields = {**asked.model_dump(mode="json"), "classifier_version": form.classifier_version}
-    told = json.dumps([fields, form.callback, form.priority, hashlib.sha256(image).hexdigest()], sort_keys=True)
+def _digest(form: ExplainForm, image: bytes) -> str:
+    """Tells one payload from another by what was sent alone: what the service chose for the rest may change."""
+    fields = form.model_dump(mode="json", exclude={"image"}, exclude_unset=True)
+    told = json.dumps([fields, hashlib.sha256(image).hexdigest()], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()

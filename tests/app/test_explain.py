@@ -1,6 +1,7 @@
 """POST /explain takes whole images into the queue, refuses everything else with a problem, and says which."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,11 @@ from redis import Redis
 
 from app.main import create_app
 from app.service import Service
+from app.settings import Settings
+from models.bundle import write_bundle
 from tests.app.conftest import client_of
 from tests.app.uploads import BAD_UPLOADS, GOOD_UPLOADS, BadUpload
+from tests.toys import classifier_files, classifier_manifest, write_toys
 from workers.broker import published_jobs, queue_length
 from workers.jobstore import JobStore
 from workers.upkeep import Upkeep
@@ -238,6 +242,20 @@ def test_the_same_key_for_another_payload_is_refused(client: TestClient) -> None
     post_once(client, "one")
     for other in (post_once(client, "one", GOOD_UPLOADS["JPEG"]), post_once(client, "one", frames="5")):
         assert_problem(other, 422, "idempotency-key-reused")
+
+
+def test_the_same_request_is_the_same_job_when_another_version_is_served_meanwhile(
+    settings: Settings,
+    broker: Redis,  # noqa: ARG001 - the broker is to be empty
+    tmp_path: Path,
+) -> None:
+    write_toys(tmp_path)
+    client = client_of(create_app(settings.model_copy(update={"BUNDLES_DIR": tmp_path})))
+    first = post_once(client, "one")
+    write_bundle(tmp_path, classifier_manifest(version=2, mode="residual"), classifier_files())
+    again = post_once(client, "one")
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    assert post_once(client, "two").json()["classifier"] == {"id": "toy", "version": 2}
 
 
 def test_a_key_without_end_is_refused(client: TestClient) -> None:
