@@ -6,8 +6,17 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.door import OPEN
-from app.problems import ISSUER_AWAY, NO_KEY, SCOPE_MISSING, ProblemDocument, problem_responses
+from app.door import OPEN, PROBES
+from app.problems import (
+    BROKER_AWAY,
+    HOST_REFUSED,
+    ISSUER_AWAY,
+    MEDIA_TYPE,
+    NO_KEY,
+    SCOPE_MISSING,
+    ProblemDocument,
+    problem_responses,
+)
 
 SUMMARY = "How would this image have to change for the classifier to change its mind?"
 
@@ -24,8 +33,9 @@ curl -o strip.png http://127.0.0.1:8000/jobs/<id>/strip.png
 
 * Every probability is the classifier's own answer about **exactly the pixels that are delivered**.
 * `lambda` is the position along the walk, in logits: one more adds one logit to what the surrogate expects.
-* The **flip** is the frame nearest to the start on which the classifier decides otherwise than on the image that was
-  sent. If no frame does, the report says so.
+* The **flip** is the place nearest to the start at which the classifier decides otherwise than on the image that was
+  sent. It may lie between two frames or beyond the last: then `flip.frame` is null and `flip.png` has its pixels. If
+  there is none as far as the space goes, `flip.reached` is false.
 * Every error is a problem document (RFC 9457). Rely on its `status` and `code`.
 
 The images are synthetic. **Research use, not for diagnosis.**
@@ -57,7 +67,7 @@ def describe(app: FastAPI, *, keys: bool) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = _renamed(_with_problems(_as_fastapi_sees_it(app)))
+            document = _renamed(_with_host_names(_with_problems(_as_fastapi_sees_it(app))))
             app.openapi_schema = _with_keys(document) if keys else document
         return app.openapi_schema
 
@@ -91,6 +101,15 @@ def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def _with_host_names(document: dict[str, Any]) -> dict[str, Any]:
+    """Say that whoever calls the service by a foreign name is answered at the door; probes may call it anything."""
+    for path, operations in document["paths"].items():
+        if path not in PROBES:
+            for operation in operations.values():
+                _add_problems(operation, problem_responses(HOST_REFUSED))
+    return document
+
+
 def _with_keys(document: dict[str, Any]) -> dict[str, Any]:
     """Say which operations need a key, and what those answer who have none or too little of one."""
     document["components"]["securitySchemes"] = {
@@ -105,21 +124,26 @@ def _with_keys(document: dict[str, Any]) -> dict[str, Any]:
             continue
         for operation in operations.values():
             operation["security"] = [{"bearer": []}]
-            for status, response in problem_responses(NO_KEY, SCOPE_MISSING, ISSUER_AWAY).items():
-                if str(status) in ("401", "403"):
-                    response["headers"] = {
-                        "WWW-Authenticate": {"description": "What to show.", "schema": {"type": "string"}}
-                    }
-                _add(operation["responses"], str(status), response)
-            operation["responses"] = dict(sorted(operation["responses"].items()))
+            answers = problem_responses(NO_KEY, SCOPE_MISSING, ISSUER_AWAY, BROKER_AWAY)
+            for status in (NO_KEY.status, SCOPE_MISSING.status):
+                answers[status]["headers"] = {
+                    "WWW-Authenticate": {"description": "What to show.", "schema": {"type": "string"}}
+                }
+            _add_problems(operation, answers)
     return document
 
 
-def _add(responses: dict[str, Any], status: str, more: dict[str, Any]) -> None:
-    """Add a response, or its examples to the one that is there."""
-    there = responses.setdefault(status, more)
-    for media_type, content in more["content"].items():
-        there["content"].setdefault(media_type, content)["examples"] |= content["examples"]
+def _add_problems(operation: dict[str, Any], answers: dict[int | str, dict[str, Any]]) -> None:
+    """Add responses to an operation, or their words, examples and headers to those that are there."""
+    responses = operation["responses"]
+    for status, more in answers.items():
+        there = responses.setdefault(str(status), more)
+        told = more["description"].split("; ")
+        there["description"] = "; ".join(dict.fromkeys((*there["description"].split("; "), *told)))
+        there["content"][MEDIA_TYPE]["examples"] |= more["content"][MEDIA_TYPE]["examples"]
+        if "headers" in more:
+            there["headers"] = there.get("headers", {}) | more["headers"]
+    operation["responses"] = dict(sorted(responses.items()))
 
 
 def _renamed(document: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from workers.broker import BROKER_ERRORS
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_BROKER_S = 5
+RETRY_BUNDLE_S = 60
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,10 @@ TOO_MANY_LISTENERS = Kind(503, "too-many-listeners", "Too many clients listen fo
 STORE_FULL = Kind(503, "store-full", "There is no room for another result")
 BUNDLE_UNUSABLE = Kind(503, "bundle-unusable", "The files of this classifier or space cannot be used")
 NOT_READY = Kind(503, "not-ready", "The service is not ready")
+
+_LATER = (429, 503)
+"""Statuses that always say in `Retry-After` when it is worth trying again."""
+_RETRY_AFTER = {"description": "Seconds until it is worth trying again.", "schema": {"type": "integer"}}
 
 # --- The document --------------------------------------------------------------------------------------------------
 
@@ -169,6 +174,8 @@ def problem_responses(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
         media["schema"] = {"$ref": "#/components/schemas/Problem"}
         example = document(kind, f"{kind.title}.", "/the/path/asked/for")
         media.setdefault("examples", {})[kind.code] = {"summary": kind.title, "value": example}
+        if kind.status in _LATER or kind == JOB_NOT_FINISHED:
+            response["headers"] = {"Retry-After": _RETRY_AFTER}
     return responses
 
 
@@ -251,7 +258,7 @@ def _rule(message: str) -> str:
 
 async def _bundle_unusable(request: Request, _: Exception) -> JSONResponse:
     detail = "They are not as they were exported, or a later version of this software wrote them."
-    return _respond(request, BUNDLE_UNUSABLE, detail)
+    return _respond(request, BUNDLE_UNUSABLE, detail, headers={"Retry-After": str(RETRY_BUNDLE_S)})
 
 
 async def _broker_away(request: Request, _: Exception) -> JSONResponse:

@@ -82,7 +82,9 @@ def test_a_damaged_version_is_refused_by_name_and_the_good_one_beside_it_serves(
     (classifier,) = own_client.get("/classifiers").json()["classifiers"]
     assert classifier["versions"] == [1]
     path = "/classifiers/toy/versions/2"
-    problem = assert_problem(own_client.get(path), 503, "bundle-unusable", path)
+    answer = own_client.get(path)
+    problem = assert_problem(answer, 503, "bundle-unusable", path)
+    assert int(answer.headers["retry-after"]) >= 1
     assert str(own_bundles) not in str(problem)
     assert post(own_client).json()["classifier"] == {"id": "toy", "version": 1}
 

@@ -6,6 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app import problems
+from app.door import OPEN, PROBES
 from app.examples import CANCELED_JOB, FAILED_JOB, JOB_LIST, QUEUED_JOB, REPORT, RUNNING_JOB, SUCCEEDED_JOB
 from app.main import create_app
 from app.problems import Kind
@@ -98,9 +99,24 @@ def test_every_problem_of_the_catalogue_stands_beside_a_route_or_belongs_to_the_
     assert {kind.code for kind in KINDS} - told == {
         "not-found",
         "method-not-allowed",
-        "host-refused",
         "request-unreadable",
     }
+
+
+def test_what_the_door_answers_stands_beside_every_route_behind_it() -> None:
+    for name, operation in operations(create_app(Settings(KEYS="broker")).openapi()):
+        path = name.partition(" ")[2]
+        assert ("421" in operation["responses"]) is (path not in PROBES), name
+        if path not in OPEN:
+            told = codes({"paths": {path: {"get": operation}}})
+            assert {"unauthenticated", "scope-missing", "issuer-unavailable", "broker-unavailable"} <= told, name
+
+
+def test_every_problem_that_passes_says_when_to_come_back() -> None:
+    for name, operation in operations(create_app(Settings(KEYS="broker")).openapi()):
+        for status, response in operation["responses"].items():
+            later = status in ("429", "503") or "job-not-finished" in response["description"]
+            assert not later or "Retry-After" in response["headers"], (name, status)
 
 
 def test_every_code_is_in_kebab_case_and_used_once() -> None:
