@@ -28,7 +28,8 @@ from workers.errors import WorkerError
 log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 10.0
+LAST_WORDS_S = 5.0
+"""What stopping may take beyond the grace of the running job."""
 
 
 class StackFailed(Exception):
@@ -144,7 +145,7 @@ class Stack:
     def _stop_children(self) -> None:
         for child in self.children:
             child.ask_to_stop()
-        deadline = time.monotonic() + STOP_TIMEOUT_S
+        deadline = time.monotonic() + self.settings.STOP_GRACE_S + LAST_WORDS_S
         for child in self.children:
             child.stop(deadline)
 

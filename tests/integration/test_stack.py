@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
 
+from app.processes import ChildProcess
 from app.settings import Settings
 from app.stack import Stack, StackFailed, StackStopped
 
@@ -87,11 +89,32 @@ def test_a_stack_that_is_left_by_an_error_leaves_nothing_running(own_settings: S
 def test_a_part_that_does_not_listen_is_stopped_all_the_same(
     own_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.stack.STOP_TIMEOUT_S", 0.5)
-    with Stack(own_settings, quiet=True) as stack:
+    monkeypatch.setattr("app.stack.LAST_WORDS_S", 0.5)
+    with Stack(own_settings.model_copy(update={"STOP_GRACE_S": 0.0}), quiet=True) as stack:
         for child in stack.children:
             os.kill(child.pid, signal.SIGSTOP)  # deaf to SIGTERM until somebody wakes it
     assert_nothing_is_left(own_settings.RUN_DIR)
+
+
+def test_a_worker_is_not_killed_before_its_grace_is_over(own_settings: Settings) -> None:
+    stack = Stack(own_settings.model_copy(update={"STOP_GRACE_S": 20.0}))
+    slow = _Part()
+    stack.children.append(cast("ChildProcess", slow))
+    stack._stop_children()
+    assert slow.given_s >= 20.0 + 4.0
+
+
+class _Part:
+    """Stands for a process of the stack, and notes how long it is given to stop."""
+
+    given_s = 0.0
+
+    def ask_to_stop(self) -> None:
+        """Nothing happens."""
+
+    def stop(self, deadline: float) -> None:
+        """Note how much time is left."""
+        self.given_s = deadline - time.monotonic()
 
 
 def test_a_stack_that_cannot_become_ready_says_why_and_leaves_nothing_running(
