@@ -1,5 +1,6 @@
 """The house rules of the Kubernetes example, checked without a cluster."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def test_every_setting_that_is_made_exists() -> None:
         variable["name"]
         for name in ("contrafact-api", "contrafact-worker")
         for variable in pods()[name]["containers"][0]["env"]
+        if "fieldRef" not in variable.get("valueFrom", {})
     }
     assert made - settings_names() == set()
 
@@ -76,6 +78,49 @@ def test_a_pod_has_longer_than_its_worker_s_grace() -> None:
     worker = pods()["contrafact-worker"]
     grace = next(v["value"] for v in worker["containers"][0]["env"] if v["name"] == "STOP_GRACE_S")
     assert worker["terminationGracePeriodSeconds"] >= float(grace) + 10
+
+
+@pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe"])
+def test_a_worker_is_ready_when_its_image_calls_itself_healthy(probe: str) -> None:
+    (worker,) = pods()["contrafact-worker"]["containers"]
+    *python, asks = worker[probe]["exec"]["command"]
+    assert python == ["python3", "-c"]
+    compile(asks, probe, "exec")
+    assert json.dumps(asks) in (ROOT / "Dockerfile").read_text()
+
+
+def policy(name: str) -> dict[str, Any]:
+    """The rules of one network policy."""
+    (found,) = [found["spec"] for found in of_kind("NetworkPolicy") if found["metadata"]["name"] == name]
+    assert found["policyTypes"] == ["Ingress", "Egress"]
+    assert found["podSelector"]["matchLabels"] == {"app": name}
+    return dict(found)
+
+
+def test_nobody_but_api_and_workers_reaches_the_broker() -> None:
+    (rule,) = policy("contrafact-redis")["ingress"]
+    (callers,) = rule["from"]
+    (names,) = callers["podSelector"]["matchExpressions"]
+    assert (names["key"], set(names["values"])) == ("app", {"contrafact-api", "contrafact-worker"})
+
+
+def test_a_worker_reaches_the_broker_and_names_and_nothing_else() -> None:
+    rules = policy("contrafact-worker")
+    ports = [[port["port"] for port in rule["ports"]] for rule in rules["egress"]]
+    assert (rules["ingress"], ports) == ([], [[6379], [53, 53]])
+    assert rules["egress"][0]["to"] == [{"podSelector": {"matchLabels": {"app": "contrafact-redis"}}}]
+
+
+def test_every_api_writes_an_audit_log_of_its_own_to_a_volume_that_lasts() -> None:
+    api = pods()["contrafact-api"]
+    (container,) = api["containers"]
+    file = next(v["value"] for v in container["env"] if v["name"] == "AUDIT_FILE")
+    mount = next(m for m in container["volumeMounts"] if file.startswith(m["mountPath"]))
+    volume = next(v for v in api["volumes"] if v["name"] == mount["name"])
+    assert "$(POD)" in file
+    assert not mount.get("readOnly", False)
+    assert "persistentVolumeClaim" in volume
+    assert api["securityContext"]["fsGroup"] == api["securityContext"]["runAsGroup"]
 
 
 def test_the_broker_forgets_nothing() -> None:
