@@ -32,6 +32,10 @@ GIVEN_UP_AFTER = 8
 """Tries; with the pauses below the last one comes about a day after the first."""
 PAUSES_S = (5, 30, 120, 600, 3600, 4 * 3600, 18 * 3600)
 
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+"""All public addresses of their own; the rest of IPv6 is local, reserved, or stands for an address of IPv4."""
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
 Resolve = Callable[[str, int], list[str]]
 
 
@@ -152,11 +156,24 @@ def _checked_address(webhook: Webhook, host: str, port: int, resolve: Resolve) -
         raise DeliveryFailed("its name cannot be resolved") from None
     if not addresses:
         raise DeliveryFailed("its name cannot be resolved")
-    if not webhook.allow_private and not all(_is_public(address) for address in addresses):
+    if not webhook.allow_private and not all(is_public(address) for address in addresses):
         raise DeliveryFailed("its name leads to an address that is not public")
     return str(addresses[0])
 
 
-def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
-    return bool(address.is_global and not address.is_multicast and inner.is_global)
+def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether an address is one of the public internet; if it stands for one of IPv4, whether that one is."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = _translated(address)
+        if inner is not None:
+            return is_public(inner)
+        if address not in GLOBAL_UNICAST:
+            return False
+    return address.is_global and not address.is_multicast
+
+
+def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that is reached by way of an IPv6 address: mapped, 6to4 or NAT64; None: it is none of these."""
+    if address in NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour

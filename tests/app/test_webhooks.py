@@ -1,5 +1,6 @@
 """Webhooks are named in a file, signed, pinned to the address that was checked, retried, and never sent inside."""
 
+import ipaddress
 import json
 import socket
 import stat
@@ -27,6 +28,7 @@ from app.webhooks import (
     Webhook,
     WebhooksUnreadable,
     call,
+    is_public,
     message,
     read_webhooks,
 )
@@ -122,6 +124,8 @@ def test_whatever_is_not_2xx_has_not_taken_it(hook: Hook, status: int) -> None:
 INSIDE = [
     "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
     "::1", "::", "fe80::1", "fd00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "ff02::1",
+    "64:ff9b::10.0.0.1", "64:ff9b::169.254.169.254", "64:ff9b::224.0.0.1", "64:ff9b:1::93.184.216.34", "::10.0.0.1",
+    "::93.184.216.34", "::ffff:0:10.0.0.1", "fec0::1", "feff::1", "5f00::1", "100::1", "2001::1", "2001:db8::1",
 ]  # fmt: skip
 
 
@@ -131,6 +135,13 @@ def test_a_name_that_leads_inside_is_never_called(address: str) -> None:
     for addresses in ([address], ["93.184.216.34", address]):
         with pytest.raises(DeliveryFailed, match="not public"):
             call(public, LETTER, NOW, lambda *_, found=addresses: found)
+
+
+@pytest.mark.parametrize(
+    "address", ["93.184.216.34", "2606:2800:220:1::1", "64:ff9b::93.184.216.34", "::ffff:93.184.216.34"]
+)
+def test_addresses_of_the_public_internet_may_be_called(address: str) -> None:
+    assert is_public(ipaddress.ip_address(address))
 
 
 def test_the_call_goes_to_the_address_that_was_checked(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
