@@ -1,12 +1,14 @@
 """Waiting for a job without holding a thread: `Prefer: wait=N` (RFC 7240) and server-sent events.
 
 Each who waits listens to the job's own stream of events in the broker, on a connection of its own. Beyond
-MOST_LISTENERS nobody is made to wait: a preference is left unfulfilled, and a stream of events is answered with 503.
+MOST_LISTENERS, of which one client has MOST_OF_A_CLIENT, nobody is made to wait: a preference is left unfulfilled, and
+a stream of events is answered with 503.
 When the service stops, all are let go at once: each answer is the one that it would be after the time to wait.
 """
 
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -20,6 +22,8 @@ from workers.layout import job_key
 from workers.settings import Settings
 
 MOST_LISTENERS = 256
+MOST_OF_A_CLIENT = 32
+"""So that no client keeps all others from waiting; where no key is asked for, nobody can be told from another."""
 LONGEST_WAIT_S = 60
 LONGEST_STREAM_S = 300.0
 """A stream is ended after this, between two events; the client goes on with `Last-Event-ID`."""
@@ -41,14 +45,14 @@ class Listeners:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._count = 0
+        self._clients: Counter[str | None] = Counter()
         self._stopping = False
         self._reading: set[CancelScope] = set()
 
-    @property
-    def full(self) -> bool:
-        """Whether nobody more may wait."""
-        return self._count >= MOST_LISTENERS
+    def full(self, client: str | None) -> bool:
+        """Whether this client may not wait once more."""
+        too_many_of_it = client is not None and self._clients[client] >= MOST_OF_A_CLIENT
+        return too_many_of_it or self._clients.total() >= MOST_LISTENERS
 
     def let_go(self) -> None:
         """End all waiting now and from now on, since the service stops; call it in the event loop."""
@@ -56,11 +60,11 @@ class Listeners:
         for scope in self._reading:
             scope.cancel()
 
-    async def until_over(self, job_id: str, seconds: float) -> None:
+    async def until_over(self, job_id: str, seconds: float, client: str | None) -> None:
         """Return when the job has ended, is gone, or after so many seconds; at once if too many wait already."""
-        if seconds <= 0 or self.full:
+        if seconds <= 0 or self.full(client):
             return
-        async with self._listening() as broker:
+        async with self._listening(client) as broker:
             after, deadline = "0", time.monotonic() + seconds
             while (left_s := deadline - time.monotonic()) > 0:
                 events = await self._read(broker, job_id, after, left_s)
@@ -70,15 +74,16 @@ class Listeners:
                     return
                 after = events[-1].id if events else after
 
-    async def stream(self, job_id: str, after: str, first: list[Event]) -> AsyncIterator[bytes]:
+    async def stream(self, job_id: str, after: str, first: list[Event], client: str | None) -> AsyncIterator[bytes]:
         """The job's events as lines of `text/event-stream`, from those already read to the last.
 
         Args:
             job_id: Which job.
             after: The event that the client saw last; "0": none.
             first: The events after it that were read already.
+            client: Who listens.
         """
-        async with self._listening() as broker:
+        async with self._listening(client) as broker:
             events, deadline = first, time.monotonic() + LONGEST_STREAM_S
             yield format_sse_event(retry=RECONNECT_MS, comment="events of a job")
             while True:
@@ -106,13 +111,13 @@ class Listeners:
         return events
 
     @asynccontextmanager
-    async def _listening(self) -> AsyncIterator[redis.asyncio.Redis]:
-        self._count += 1
+    async def _listening(self, client: str | None) -> AsyncIterator[redis.asyncio.Redis]:
+        self._clients[client] += 1
         broker = async_redis_client(self._settings)
         try:
             yield broker
         finally:
-            self._count -= 1
+            self._clients -= Counter((client,))  # this forgets clients of whom nobody is left
             await broker.aclose()
 
 

@@ -60,12 +60,14 @@ async def events(
     five minutes at most; then come back.
     """
     record = await run_sync(find_job, job_id, service, caller)
-    if service.listeners.full:
-        detail = "As many listen for events as this process can serve; ask for the job instead."
+    if service.listeners.full(caller.client):
+        detail = (
+            "As many listen for events as this process serves, all in all or of one client; ask for the job instead."
+        )
         raise Problem(problems.TOO_MANY_LISTENERS, detail, retry_after_s=RETRY_AFTER_S)
     after = last_event_id or "0"
     first = await run_sync(service.jobs.events, record.id, after)
     if record.is_over and not first:
         return Response(status_code=204)
-    lines = service.listeners.stream(record.id, after, first)
+    lines = service.listeners.stream(record.id, after, first, caller.client)
     return StreamingResponse(lines, media_type="text/event-stream")

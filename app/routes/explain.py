@@ -160,7 +160,7 @@ async def explain(
     else:
         afterwards.add_task(service.publish, accepted.job_id, priority)  # written down is accepted; this can wait
     if wait_s:
-        await service.listeners.until_over(accepted.job_id, wait_s)
+        await service.listeners.until_over(accepted.job_id, wait_s, caller.client)
     job, retry_after_s = await run_sync(_as_it_stands, service, accepted.job_id)
     if retry_after_s is not None:
         response.headers["Retry-After"] = str(retry_after_s)

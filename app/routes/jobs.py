@@ -132,7 +132,7 @@ async def job(
     record = await _find(job_id, service, caller)
     if wait_s := preferred_wait_s(prefer):
         if not record.is_over:
-            await service.listeners.until_over(job_id, wait_s)
+            await service.listeners.until_over(job_id, wait_s, caller.client)
             record = await _find(job_id, service, caller)
         if record.is_over:
             headers["Preference-Applied"] = f"wait={wait_s}"

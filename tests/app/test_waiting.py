@@ -1,5 +1,6 @@
 """Waiting for a job: by preference, or by listening; nobody holds a thread, and nobody misses an event."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -7,10 +8,12 @@ from collections.abc import Callable
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
+from redis import Redis
 
 from app import waiting
 from app.service import Service
-from app.waiting import preferred_wait_s
+from app.settings import Settings
+from app.waiting import MOST_OF_A_CLIENT, Listeners, preferred_wait_s
 from tests.app.test_explain import PNG, assert_problem, post
 from tests.app.test_jobs import FRAMES, STRIP, queued, running, stored_report, succeeded
 from workers.jobs import Progress
@@ -104,6 +107,24 @@ def test_when_too_many_wait_nobody_more_does(client: TestClient, monkeypatch: py
     assert (answer.status_code, seconds < 2) == (200, True)
     path = f"/jobs/{job_id}/events"
     assert_problem(client.get(path), 503, "too-many-listeners", path)
+
+
+def test_one_client_alone_cannot_keep_all_others_from_waiting(
+    settings: Settings,
+    broker: Redis,  # noqa: ARG001 - the broker is to be empty
+) -> None:
+    async def wait_together() -> None:
+        listeners = Listeners(settings)
+        streams = [listeners.stream("job", "0", [], "greedy") for _ in range(MOST_OF_A_CLIENT)]
+        for stream in streams:
+            await anext(stream)
+        assert (listeners.full("greedy"), listeners.full("another"), listeners.full(None)) == (True, False, False)
+        await listeners.until_over("job", 60, "greedy")
+        for stream in streams:
+            await stream.aclose()
+        assert not listeners.full("greedy")
+
+    asyncio.run(asyncio.wait_for(wait_together(), timeout=20))
 
 
 # --- Events ----------------------------------------------------------------------------------------------------------
