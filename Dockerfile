@@ -34,7 +34,7 @@ RUN apt-get update \
 FROM base-cpu AS build-api
 COPY . /src
 RUN --mount=type=cache,target=/tmp/.cache/pip \
-    python3 -m venv /opt/contrafact && /opt/contrafact/bin/pip install /src
+    python3 -m venv /opt/contrafact && /opt/contrafact/bin/pip install "/src[oidc,otel]"
 
 # A stage of this file, not an image without a tag:
 # hadolint ignore=DL3006
@@ -42,7 +42,7 @@ FROM base-${DEVICE} AS build-worker
 ARG DEVICE
 COPY . /src
 RUN --mount=type=cache,target=/tmp/.cache/pip \
-    python3 -m venv /opt/contrafact && /opt/contrafact/bin/pip install "/src[${DEVICE}]"
+    python3 -m venv /opt/contrafact && /opt/contrafact/bin/pip install "/src[${DEVICE},otel]"
 
 FROM base-cpu AS build-training
 COPY . /src

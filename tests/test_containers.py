@@ -31,6 +31,11 @@ def compose(name: str = "docker-compose.yml") -> dict[str, Any]:
     return ComposeYaml().load((ROOT / name).read_text())
 
 
+def environment(service: str) -> dict[str, Any]:
+    """What a service is given; None is handed on from `.env`, if it is set there."""
+    return dict(compose()["services"][service]["environment"])
+
+
 def stages() -> dict[str, list[str]]:
     """Each named stage of the Dockerfile with its instructions, lines that continue joined."""
     text = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
@@ -72,6 +77,12 @@ def test_what_builds_an_image_stays_out_of_it(target: str) -> None:
     assert not any("pip install" in line for line in stages()[target])
 
 
+@pytest.mark.parametrize(("target", "extras"), [("api", {"oidc", "otel"}), ("worker", {"${DEVICE}", "otel"})])
+def test_every_setting_of_an_image_finds_the_package_it_needs(target: str, extras: set[str]) -> None:
+    (installed,) = re.findall(r'pip install "/src\[(.+?)\]"', "\n".join(stages()[f"build-{target}"]))
+    assert set(installed.split(",")) == extras
+
+
 # --- Compose ---------------------------------------------------------------------------------------------------------
 
 
@@ -92,8 +103,9 @@ def test_a_missing_password_is_refused() -> None:
 
 def test_the_example_environment_names_every_variable_of_the_compose_files() -> None:
     text = "".join((ROOT / name).read_text() for name in COMPOSE_FILES)
+    handed_on = {name for service in ("api", "worker") for name, value in environment(service).items() if value is None}
     example = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), flags=re.MULTILINE))
-    assert set(re.findall(r"\$\{([A-Z_]+)", text)) == example
+    assert set(re.findall(r"\$\{([A-Z_]+)", text)) | handed_on == example
 
 
 @pytest.mark.parametrize("service", ["redis", "api", "worker"])
@@ -134,6 +146,19 @@ def test_the_worker_reserves_a_gpu_unless_there_is_none() -> None:
     without = compose("docker-compose.cpu.yml")["services"]["worker"]
     assert without["deploy"] is None
     assert without["build"]["args"]["DEVICE"] == "cpu"
+
+
+@pytest.mark.parametrize("service", ["api", "worker"])
+def test_what_api_and_workers_must_agree_on_is_handed_to_both(service: str) -> None:
+    shared = {"RESULT_TTL_S", "MAX_STORED_BYTES", "TRACES_ENDPOINT"}
+    assert {name for name in shared if environment(service)[name] is None} == shared
+
+
+def test_the_api_may_be_told_who_may_come_in_and_whom_to_tell() -> None:
+    given = environment("api")
+    assert {"RATE", "OIDC_ISSUER", "OIDC_AUDIENCE", "OIDC_SCOPES_CLAIM"} <= given.keys()
+    (mounted,) = [volume for volume in compose()["services"]["api"]["volumes"] if "${WEBHOOKS_FILE" in str(volume)]
+    assert (mounted["target"], mounted["read_only"]) == (given["WEBHOOKS_FILE"], True)
 
 
 @pytest.mark.parametrize("service", ["api", "worker"])
