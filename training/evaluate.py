@@ -30,6 +30,7 @@ from training.runfolder import progress
 from workers.endpoints import Endpoints
 from workers.evidence import MapName, Onlooker, gather
 from workers.explain import Explanation, explain
+from workers.flip import CLOSE, has_flipped
 from workers.networks import Networks
 from workers.scores import MapScores
 from workers.similarity import ms_ssim
@@ -124,7 +125,8 @@ def outcome_of(model: Networks, pixels: np.ndarray, e: Explanation, features: Ne
         input_probability=e.input_probability,
         reconstruction_probability=e.reconstruction.probability,
         surrogate_logit=float(surrogate_logit(walked, w)[0]),
-        flipped=e.flip.reached,
+        flipped=shows_the_flip(e),
+        flip_close=flip_close(e),
         flip_features=described,
         changed=changed,
         changed_pixels=float("nan") if e.flip.changed_pixels is None else e.flip.changed_pixels,
@@ -141,6 +143,19 @@ def outcome_of(model: Networks, pixels: np.ndarray, e: Explanation, features: Ne
     )
 
 
+def shows_the_flip(e: Explanation) -> bool:
+    """Whether a frame of the strip lies beyond the decision, on the side on which it should."""
+    lambdas, curve = (np.array([getattr(f, name) for f in e.frames]) for name in ("lambda_", "probability"))
+    return bool(has_flipped(lambdas, curve, e.threshold, e.input_decision).any())
+
+
+def flip_close(e: Explanation) -> float:
+    """1 where f at the flip is close to the threshold, else 0; NaN without a flip, and where the start has flipped."""
+    if e.flip.probability is None or e.flip.lambda_ == 0:
+        return float("nan")
+    return float(abs(e.flip.probability - e.threshold) <= CLOSE)
+
+
 def rendered(e: Explanation, drawn: np.ndarray) -> np.ndarray:
     """G(w(λ)), float32 [N, C, S, S], as an explanation of this image delivers it: uint8 [N, C, S, S]."""
     return to_uint8(drawn) if e.residual is None else e.residual(np.clip(drawn, -1, 1))
@@ -151,7 +166,7 @@ def explain_marked(model: Networks, marked: Marked) -> tuple[np.ndarray, np.ndar
 
     def one(index: int) -> tuple[bool, bool]:
         e = explain(model, marked.images[index], targets=TARGETS, mode="residual")
-        return e.flip.reached, is_kept(marked, index, np.stack([frame.pixels for frame in e.frames]))
+        return shows_the_flip(e), is_kept(marked, index, np.stack([frame.pixels for frame in e.frames]))
 
     flipped, kept = zip(*each(one, range(len(marked.images)), "explaining images with markers"), strict=True)
     return np.array(flipped), np.array(kept)

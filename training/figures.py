@@ -12,7 +12,7 @@ from training.bars import MEANINGS, bar_in_words
 HEAD = """# Figures of the shipped bundles
 
 Written by `python -m training figures`; a test holds it to the manifests. Each figure was measured by
-`python -m training evaluate` on the whole test split, through the engine that serves requests; intervals, notes and
+`python -m training evaluate` on the test split, through the engine that serves requests; intervals, notes and
 pictures stand on each bundle's card. [Metrics](metrics.md) says how each is measured. No weight, walk or threshold was
 chosen on the test split.
 """

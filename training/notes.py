@@ -11,6 +11,7 @@ from training.choose_mode import mode_note
 from training.config import RunConfig
 from training.errors import StepMissing
 from training.fit_direction import direction_notes
+from training.resnet import DOMAIN_LAYERS
 from training.runfolder import RunFolder
 
 
@@ -31,10 +32,17 @@ def run_notes(config: RunConfig, run: RunFolder) -> list[str]:
         f"generator's pixels by {drift['generator_mean']:.4f} of the range and the encoder's w by "
         f"{drift['encoder_mean']:.3f} standard deviations on average.",
         "FID, KID, precision and recall are measured in the features of the domain network, a small ResNet trained on "
-        "the data set's own labels with another seed and architecture than the classifier.",
+        f"the data set's own labels with {_independence(config)} than the classifier's.",
         "What the generator cannot draw (screws, markers, text, unusual exposure) is missing from generated frames; "
-        "residual frames keep it.",
+        "residual frames leave the places alone where it differs from the input.",
     ]
     if config.data.preprocessing_note:
         notes.append(config.data.preprocessing_note)
     return notes
+
+
+def _independence(config: RunConfig) -> str:
+    """In what the domain network, which is the second opinion too, differs from the reference classifier."""
+    c = config.classifier
+    alike = (c.block, c.layers, c.width, c.stem) == ("basic", DOMAIN_LAYERS, c.domain_width, c.domain_stem)
+    return "another seed, though the same architecture," if alike else "another seed and architecture"

@@ -45,7 +45,7 @@ class Outcome:
         input_probability: f(x).
         reconstruction_probability: f(G(E(x))).
         surrogate_logit: of E(x).
-        flipped: the strip holds a delivered frame on the other side of the threshold from f(x).
+        flipped: the strip holds a delivered frame on the other side of the threshold from f(x), where it should.
         flip_features: of the flip frame, in the feature network, [features]; None without a flip or a network.
         changed: mean absolute difference between flip frame and start, as a share of the range; NaN without a flip.
         changed_pixels: share of pixels that differ by more than a tenth; NaN without a flip.
@@ -57,6 +57,7 @@ class Outcome:
         agrees: f decides on the reconstruction as on the input.
         start_ms_ssim: the strip's start against the input.
         verdict: "ok", "caution" or "unreliable"; "" where the bundle has no bounds to judge by.
+        flip_close: f at the flip is close to the threshold, 1 or 0; NaN without a flip, or where the start has flipped.
     """
 
     input_probability: float
@@ -76,6 +77,7 @@ class Outcome:
     agrees: bool = True
     verdict: str = ""
     start_ms_ssim: float = float("nan")
+    flip_close: float = float("nan")
 
     @property
     def target_errors(self) -> np.ndarray:
@@ -103,6 +105,7 @@ def figures_over(outcomes: list[Outcome], truth: np.ndarray, threshold: float) -
         "flip_rate": flipped,
         "flip_rate_from_positive": np.where(p >= threshold, flipped, np.nan),
         "flip_rate_from_negative": np.where(p < threshold, flipped, np.nan),
+        "flip_close": np.array([o.flip_close for o in outcomes]),
         "target_error": errors.mean(axis=1),
         "reachable": (errors <= REACHED).mean(axis=1),
         "proximity_pixels": np.array([o.changed_pixels for o in outcomes]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +112,15 @@ class Report(Section):
 
 
 def digests(*bundles: Bundle[Manifest]) -> dict[str, str]:
-    """SHA-256 of the files of these bundles that figures depend on."""
-    return {
+    """SHA-256 of everything in these bundles that figures depend on: their files, and what their manifests say."""
+    files = {
         f"{bundle.manifest.kind}/{name}": entry.sha256
         for bundle in bundles
         for name, entry in bundle.manifest.files.items()
         if name.endswith(".onnx") or name in ("direction.npz", "latent.npz")
     }
+    said = {b.manifest.kind: b.manifest.model_dump_json(exclude={"files", "metrics"}) for b in bundles}
+    return files | {f"{kind}/manifest": sha256(text.encode()).hexdigest() for kind, text in said.items()}
 
 
 def save(folder: Path, report: Report) -> None:

@@ -1,7 +1,7 @@
 """Where f changes its mind, on a walk that it was asked about at some steps: which step that is, and where to look on.
 
 Pure. V: steps that f was asked on, by rising λ, 0 among them. A step has flipped if f decides there otherwise than on
-the input.
+the input, and it lies where the walk is to change the decision: at λ ≤ 0 where f decides yes, else at λ ≥ 0.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def find(lambdas: F64, curve: F64, threshold: float, decision: bool, shown: Sequ
     Returns:
         An index into `lambdas`; None where f never decides otherwise.
     """
-    flipped = (curve >= threshold) != decision
+    flipped = has_flipped(lambdas, curve, threshold, decision)
     if not flipped.any():
         return None
     nearest = int(np.argmin(np.where(flipped, np.abs(lambdas), np.inf)))
@@ -45,6 +45,12 @@ def find(lambdas: F64, curve: F64, threshold: float, decision: bool, shown: Sequ
         if step in shown:
             return step
     return nearest
+
+
+def has_flipped(lambdas: F64, curve: F64, threshold: float, decision: bool) -> NDArray[np.bool_]:
+    """Which steps [V] have flipped; arguments as of `find`."""
+    side = lambdas <= 0 if decision else lambdas >= 0
+    return np.asarray(side & ((curve >= threshold) != decision))
 
 
 def next_look(lambdas: F64, curve: F64, threshold: float, decision: bool) -> float | None:

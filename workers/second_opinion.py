@@ -1,8 +1,9 @@
 """Does a strip hold for others than f, and for f under other conditions? Two questions, each answered by one number.
 
 Does an independently trained classifier move along the strip too; and does f still see the change when the images are
-lightly blurred, grained or compressed as JPEG. Both are asked about the strip's far ends, where the change is largest:
-at the flip itself, a hair beyond the threshold, anything at all tips the decision.
+lightly blurred, grained or compressed as JPEG. Both are asked about far ends of the walk, where the change is large: at
+the flip itself, a hair beyond the threshold, anything at all tips the decision. The ends are the same whatever frames
+were asked for.
 N: images, C: channels, S: the side of the square images.
 """
 
@@ -14,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.explain import Explanation, Frame
+from workers.explain import Explanation
 
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
@@ -32,47 +33,49 @@ SEED = 20_260_301
 
 
 def following(explanation: Explanation, ask: Callable[[U8], F64 | None]) -> float | None:
-    """How far another classifier moves from one end of the strip to the other, as a share of how far f moves.
+    """How far another classifier moves from one end of the walk to the other, as a share of how far f moves.
 
     Args:
-        explanation: with its strip.
+        explanation: with its walk.
         ask: the other classifier; called once, with 2 images. None where there is no other.
 
     Returns:
         1 where both move alike, 0 where the other stands still, below 0 where it moves the other way; None where f
         hardly moves, or nobody else can be asked.
     """
-    first, last = explanation.frames[0], explanation.frames[-1]
-    change = last.probability - first.probability
+    walked = explanation.walked
+    ends = list(walked.ends())
+    change = float(np.diff(walked.probabilities[ends])[0])
     if change < LEAST_CHANGE:
         return None
-    there = ask(np.stack([first.pixels, last.pixels]))
+    there = ask(walked.pixels[ends])
     return None if there is None else float((there[1] - there[0]) / change)
 
 
 def survival(explanation: Explanation, ask: Ask) -> float | None:
-    """How much of f's change from the start to the strip's other side is left under the worst of three perturbations.
+    """How much of f's change from the start to the walk's other side is left under the worst of three perturbations.
 
     Args:
-        explanation: with its strip.
+        explanation: with its walk.
         ask: f; called once, with 6 images.
 
     Returns:
         1 where nothing is lost, 0 where all is; None where f hardly moves.
     """
-    start, far = explanation.frames[explanation.start_index], far_end(explanation)
-    change = far.probability - start.probability
+    walked, start, far = explanation.walked, explanation.walked.start, far_end(explanation)
+    change = float(walked.probabilities[far] - walked.probabilities[start])
     if abs(change) < LEAST_CHANGE:
         return None
-    copies = np.concatenate([perturbed(start.pixels), perturbed(far.pixels)])
+    copies = np.concatenate([perturbed(walked.pixels[start]), perturbed(walked.pixels[far])])
     answers = ask(copies)
     left = answers[len(answers) // 2 :] - answers[: len(answers) // 2]
     return float((left / change).min())
 
 
-def far_end(explanation: Explanation) -> Frame:
-    """The strip's end that lies on the other side of the decision."""
-    return explanation.frames[0 if explanation.input_decision else -1]
+def far_end(explanation: Explanation) -> int:
+    """Which step of the walk is its end on the other side of the decision."""
+    low, high = explanation.walked.ends()
+    return low if explanation.input_decision else high
 
 
 def perturbed(pixels: U8) -> U8:

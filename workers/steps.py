@@ -13,7 +13,7 @@ from models.traversal import Direction, Latent, limits, logit
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-COARSE_STEPS = 13
+COARSE_STEPS = 11
 """Frames of the first batch; odd, so that λ = 0 is one of them."""
 REACHED = 0.05
 """A frame has reached its asked probability when f's is at most this far from it."""

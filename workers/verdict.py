@@ -322,10 +322,11 @@ def measure(
 
 
 def monotonicity(explanation: Explanation) -> float | None:
-    """Spearman's ρ of λ and f over all steps between the strip's ends; None where there are fewer than 3."""
-    walked, frames = explanation.walked, explanation.frames
-    inside = (walked.lambdas >= frames[0].lambda_) & (walked.lambdas <= frames[-1].lambda_)
-    if inside.sum() < 3:
+    """Spearman's ρ of λ and f over all steps between the walk's ends; None where there are fewer than 3."""
+    walked = explanation.walked
+    low, high = walked.ends()
+    inside = slice(low, high + 1)
+    if high - low < 2:
         return None
     return rank_correlation(walked.lambdas[inside], walked.probabilities[inside])
 

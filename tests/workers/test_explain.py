@@ -150,7 +150,9 @@ def test_every_strip_keeps_its_order(
 
 def _assert_the_flip_is_the_nearest(explanation: Explanation) -> None:
     walked, flip = explanation.walked, explanation.flip
-    flipped = np.abs(walked.lambdas[(walked.probabilities >= 0.5) != explanation.input_decision])
+    otherwise = (walked.probabilities >= 0.5) != explanation.input_decision
+    side = walked.lambdas <= 0 if explanation.input_decision else walked.lambdas >= 0
+    flipped = np.abs(walked.lambdas[otherwise & side])
     assert flip.reached == bool(flipped.size)
     if flip.lambda_ is None or flip.probability is None:
         return

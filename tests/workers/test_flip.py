@@ -13,7 +13,12 @@ RISING = np.array([0.05, 0.1, 0.2, 0.4, 0.7, 0.9])
 
 def test_the_nearest_step_beyond_the_threshold_is_the_flip() -> None:
     assert find(STEPS, RISING, 0.5, decision=False, shown=[]) == 4
-    assert find(STEPS, 1 - RISING, 0.5, decision=True, shown=[]) == 4
+    assert find(-STEPS[::-1], 1 - RISING[::-1], 0.5, decision=True, shown=[]) == len(STEPS) - 1 - 4
+
+
+def test_a_step_on_the_side_that_should_strengthen_the_decision_is_no_flip() -> None:
+    assert find(STEPS, 1 - RISING, 0.5, decision=True, shown=[]) is None
+    assert next_look(STEPS, 1 - RISING, 0.5, decision=True) is None
 
 
 def test_where_f_never_decides_otherwise_there_is_no_flip_and_nothing_to_look_at() -> None:

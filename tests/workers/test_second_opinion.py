@@ -1,5 +1,7 @@
 """A strip holds for another classifier that moves along, and for f as far as the change survives light damage."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -39,8 +41,8 @@ def test_nobody_follows_where_nobody_is_asked() -> None:
 
 def test_the_far_end_lies_beyond_the_decision() -> None:
     for_no, for_yes = strip(0.2), strip(0.8)
-    assert far_end(for_no).probability > 0.5
-    assert far_end(for_yes).probability < 0.5
+    assert for_no.walked.probabilities[far_end(for_no)] > 0.5
+    assert for_yes.walked.probabilities[far_end(for_yes)] < 0.5
 
 
 def test_a_change_of_whole_bands_survives_light_damage() -> None:
@@ -54,7 +56,7 @@ def test_a_change_that_hangs_on_single_pixels_does_not_survive() -> None:
 
     def brittle(x: np.ndarray) -> np.ndarray:
         """Says yes to exactly the pixels of the far end."""
-        return (x == far_end(explanation).pixels).all(axis=(1, 2, 3)).astype(np.float64)
+        return (x == explanation.walked.pixels[far_end(explanation)]).all(axis=(1, 2, 3)).astype(np.float64)
 
     assert survival(explanation, brittle) == pytest.approx(0)
 
@@ -71,9 +73,16 @@ def test_f_is_asked_once_about_six_images() -> None:
 
 
 def test_where_f_hardly_moves_there_is_nothing_to_follow_or_to_survive() -> None:
-    explanation = explain(MODEL, image(first_for(0.2)), targets=(0.2, 0.21))
-    assert following(explanation, ask) is None
-    assert survival(explanation, ask) is None
+    explanation = strip()
+    still = replace(explanation.walked, probabilities=np.linspace(0.2, 0.25, len(explanation.walked.lambdas)))
+    assert following(replace(explanation, walked=still), ask) is None
+    assert survival(replace(explanation, walked=still), ask) is None
+
+
+def test_the_walk_is_judged_alike_whatever_frames_were_asked_for() -> None:
+    narrow = explain(MODEL, image(first_for(0.2)), targets=(0.4, 0.5, 0.6))
+    assert narrow.walked.probabilities[far_end(narrow)] > 0.85
+    assert following(narrow, ask) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
