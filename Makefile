@@ -52,8 +52,8 @@ chaos: $(VENV)/.test ## a thousand jobs while processes are killed at random; pr
 	@$(BIN)/python -m tests.chaos.chaos $(CHAOS_ARGS)
 
 load: $(VENV)/.test ## throughput against workers and engine, answers, and three times too much; prints JSON
-	@$(BIN)/python -m tests.performance.scale $(LOAD_ARGS)
-	@$(BIN)/python -m tests.performance.load
+	@$(BIN)/python -m tests.performance.scale $(LOAD_ARGS); scaled=$$?; \
+	$(BIN)/python -m tests.performance.load && exit $$scaled
 
 bench: $(VENV)/.test ## print one JSON object of measured figures
 	@$(BIN)/python -m tests.performance.bench

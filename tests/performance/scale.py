@@ -5,7 +5,7 @@
 For every number of workers, two measurements on the same cores in the same run: so many processes that do nothing but
 explain the shipped sample, and so many workers that take the same jobs from the queue, through the same broker as
 `make serve` starts. What the first reach together is all there is to reach; the name of what keeps the second from it
-stands in `bottleneck`.
+stands in `bottleneck`. The exit status is 1 if any number of workers reaches less than nine tenths of it.
 """
 
 import argparse
@@ -61,8 +61,8 @@ class Work:
         return JobRequest(classifier_id=self.classifier_id, classifier_version=self.version)
 
 
-def main() -> None:
-    """Measure as the command line says; print the figures."""
+def main() -> int:
+    """Measure as the command line says; print the figures; 0 if the workers reach enough of what can be reached."""
     parser = argparse.ArgumentParser(prog="python -m tests.performance.scale", description=__doc__)
     parser.add_argument("--workers", default=",".join(map(str, sorted({1, os.cpu_count() or 1}))))
     parser.add_argument("--seconds", type=float, default=20.0)
@@ -70,9 +70,15 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.engine:
         print(explain_for(sample(), chosen.seconds))
-        return
+        return 0
     figures = measure([int(count) for count in chosen.workers.split(",")], chosen.seconds)
     print(json.dumps(figures, indent=2))
+    return 0 if is_enough(figures) else 1
+
+
+def is_enough(figures: dict[str, Any]) -> bool:
+    """Whether every number of workers reaches what it should of what the engine reaches alone."""
+    return all(run["share"] >= ENOUGH for run in figures["runs"])
 
 
 def measure(counts: list[int], seconds: float) -> dict[str, Any]:
@@ -223,4 +229,4 @@ def _write_ms(client: Redis) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
