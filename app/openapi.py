@@ -34,7 +34,7 @@ curl -o strip.png http://127.0.0.1:8000/jobs/<id>/strip.png
 * Every probability is the classifier's own answer about **exactly the pixels that are delivered**.
 * `lambda` is the position along the walk, in logits: one more adds one logit to what the surrogate expects.
 * The **flip** is the place nearest to the start at which the classifier decides otherwise than on the image that was
-  sent. It may lie between two frames or beyond the last: then `flip.frame` is null and `flip.png` has its pixels. If
+  sent. It may lie between two frames or beyond them: then `flip.frame` is null and `flip.png` has its pixels. If
   there is none as far as the space goes, `flip.reached` is false.
 * Every error is a problem document (RFC 9457). Rely on its `status` and `code`.
 
