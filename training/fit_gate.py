@@ -93,7 +93,9 @@ def fit_published(
         raise DataError(f"[data.splits] names no {' and no '.join(sorted(missing))} split")
     splits = {name: config.data.splits[name] for name in ("train", "val")}
     sets = read_splits(config.data.model_copy(update={"splits": splits}))
-    second = export_second_opinion(config, run) if run is not None and isinstance(config, RunConfig) else None
+    # A run's domain network knows the run's classes: it is no second opinion about a classifier that has others.
+    alike = isinstance(config, RunConfig) and config.data.classes == model.classifier.manifest.classes
+    second = export_second_opinion(config, run) if run is not None and alike else None
     keeps_gate = model.space.manifest.gate is not None
     if keeps_gate:
         detector = model.space.file(GATE).read_bytes()
