@@ -56,7 +56,7 @@ class Reconciler:
         client: A connection.
         app: To publish, and to have a process killed.
         rules: Those of the store.
-        rewrite_every_s: How long after one rewrite of the broker's file the next may come.
+        rewrite_every_s: How long after one rewrite of the broker's file, and after the start, the next may come.
     """
 
     def __init__(self, client: Redis, app: Celery, rules: Rules, rewrite_every_s: float = 900.0) -> None:
@@ -66,7 +66,8 @@ class Reconciler:
         self._name = secrets.token_hex(8)
         self._take_office = client.register_script(_TAKE_OFFICE)
         self._spare_until = 0.0
-        self._rewrite_every_s, self._rewrite_from, self._may_rewrite = rewrite_every_s, 0.0, True
+        self._rewrite_every_s, self._may_rewrite = rewrite_every_s, True
+        self._rewrite_from = time.monotonic() + rewrite_every_s
 
     def round(self) -> bool:
         """Look once, and act. False: another process is in office.

@@ -165,19 +165,32 @@ def test_erased_bytes_leave_the_broker_s_files(
 
 
 def test_the_broker_s_files_are_rewritten_only_when_something_was_erased_and_not_too_often(
-    store: JobStore, reconciler: Reconciler, client: Redis, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, client: Redis, app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    reconciler = Reconciler(client, app, RULES, rewrite_every_s=1)
     asked: list[int] = []
     monkeypatch.setattr(client, "bgrewriteaof", lambda: asked.append(1))
     monkeypatch.setattr(client, "info", lambda _: {"aof_enabled": 1, "aof_rewrite_in_progress": 0})
-    store.create(a_job("one"), b"image")
-    store.create(a_job("another"), b"image")
+    for job in ("one", "another"):
+        store.create(a_job(job), b"image")
+    time.sleep(1.1)
     reconciler.round()
     assert asked == []
     for job in ("one", "another"):
         store.delete(job)
         reconciler.round()
     assert asked == [1]
+
+
+def test_the_broker_s_files_are_left_alone_while_a_service_starts(
+    store: JobStore, client: Redis, app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(client, "bgrewriteaof", lambda: asked.append(1))
+    store.create(a_job("one"), b"image")
+    store.delete("one")
+    Reconciler(client, app, RULES, rewrite_every_s=60).round()
+    assert asked == []
 
 
 def test_a_broker_that_forbids_to_rewrite_its_files_is_told_of_once(
