@@ -289,12 +289,10 @@ class Bounds(Value):
 class Checks(Value):
     """What is demanded of every explanation of a classifier; bounds fitted on val images along `main`."""
 
-    mode: Mode = "generated"
-    """The mode of the explanations they were fitted on."""
     images: int = Field(ge=1)
-    """How many these were."""
-    bounds: dict[CheckName, Bounds]
-    """A check that has no bounds is left out."""
+    """How many these were, in each mode."""
+    bounds: dict[Mode, dict[CheckName, Bounds]]
+    """For explanations in this mode. A check that has no bounds is left out."""
 
 
 class ClassifierManifest(Value):

@@ -8,11 +8,11 @@ Letters: N explanations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from models.manifest import Bounds, CheckName, Checks
+from models.manifest import Bounds, CheckName, Checks, Mode
 from training.config import GateConfig
 from training.judging import Figures
 
@@ -32,14 +32,19 @@ ABOVE: tuple[CheckName, ...] = ("gap", "surrogate_error")
 LEAST_KNOWN = 10  # explanations that a bound must rest on, but for the gap's; with fewer, a check is left out
 
 
-def fit_checks(found: Sequence[Figures], settings: GateConfig, mode: str) -> Checks:
-    """The bounds for all checks that could be made on val.
+def fit_checks(found: Mapping[Mode, Sequence[Figures]], settings: GateConfig) -> Checks:
+    """The bounds for all checks that could be made on val, for each mode its own.
 
     Args:
-        found: the figures of N val explanations.
+        found: the figures of the same N val images, explained in each mode.
         settings: which share each check may doubt, and which may be refused.
-        mode: of the explanations.
     """
+    bounds = {mode: fit_bounds(figures, settings) for mode, figures in found.items()}
+    return Checks(images=len(next(iter(found.values()))), bounds=bounds)
+
+
+def fit_bounds(found: Sequence[Figures], settings: GateConfig) -> dict[CheckName, Bounds]:
+    """The bounds for the explanations of one mode; arguments as of `fit_checks`."""
     gap = largest_gap(found, settings.most_refused)
     accepted = [
         f for f in found if f.agrees and f.gap <= gap and (f.monotonicity is None or f.monotonicity >= UNSTEADY)
@@ -57,7 +62,7 @@ def fit_checks(found: Sequence[Figures], settings: GateConfig, mode: str) -> Che
         bounds["gap"] = Bounds(caution=min(first, round(gap, 4)), unreliable=round(gap, 4))
     if "monotonicity" in bounds:
         bounds["monotonicity"] = Bounds(caution=bounds["monotonicity"].caution, unreliable=UNSTEADY)
-    return Checks.model_validate({"mode": mode, "images": len(found), "bounds": bounds})
+    return bounds
 
 
 def largest_gap(found: Sequence[Figures], most_refused: float) -> float:

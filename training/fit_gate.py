@@ -6,13 +6,14 @@ For a run's candidates, before they are measured; or for bundles that are publis
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
 import torch
 
 from models.bundle import FOLDERS, Bundle, write_bundle
-from models.manifest import ClassifierManifest, Manifest, SpaceManifest, SpaceRef
+from models.manifest import ClassifierManifest, Manifest, Mode, SpaceManifest, SpaceRef
 from models.store import Store
 from training.bundles import clear_store
 from training.checks import fit_checks
@@ -139,8 +140,9 @@ def fitted(
         gate = fit(seen.evidence, strange.evidence, seen.measured, settings)
         space = space.model_copy(update={"gate": gate})
     other = None if second is None else open_network(onnx.load_from_string(second))
-    found = examine_explanations(model, other, right[: settings.check_images])
-    checks = fit_checks(found, settings, classifier.mode)
+    chosen = right[: settings.check_images]
+    modes: tuple[Mode, ...] = get_args(Mode)
+    checks = fit_checks({mode: examine_explanations(model, other, chosen, mode) for mode in modes}, settings)
     return space, classifier.model_copy(update={"checks": checks})
 
 
@@ -181,11 +183,12 @@ def told(space: SpaceManifest, classifier: ClassifierManifest) -> dict[str, floa
     """What was fitted, by name, for the log and the terminal."""
     gate, checks = space.gate, classifier.checks
     lines = {} if gate is None else {f"weight_{name}": part.weight for name, part in gate.parts.items()}
-    for name, bounds in {} if checks is None else checks.bounds.items():
-        if bounds.caution is not None:
-            lines[f"{name}_caution"] = bounds.caution
-        if bounds.unreliable is not None:
-            lines[f"{name}_unreliable"] = bounds.unreliable
+    for mode, found in {} if checks is None else checks.bounds.items():
+        for name, bounds in found.items():
+            if bounds.caution is not None:
+                lines[f"{mode}_{name}_caution"] = bounds.caution
+            if bounds.unreliable is not None:
+                lines[f"{mode}_{name}_unreliable"] = bounds.unreliable
     return lines
 
 

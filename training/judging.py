@@ -12,7 +12,7 @@ import numpy as np
 
 from models.aim import read
 from models.gate import Evidence, evidence
-from models.manifest import Checks, Gate, ImageSpec
+from models.manifest import Checks, Gate, ImageSpec, Mode
 from models.pixels import to_float, to_uint8
 from models.traversal import Latent
 from training.evaluate import TARGETS, Networks, each
@@ -95,19 +95,19 @@ class Unfitted:
         return None if self.other is None else read(self.model.aim(direction), self.other(x))
 
 
-def examine_explanations(model: Networks, other: Network | None, images: np.ndarray) -> list[Figures]:
-    """Explains every image, uint8 [N, C, S, S], along `main` in the bundle's default mode, and measures all there is.
+def examine_explanations(model: Networks, other: Network | None, images: np.ndarray, mode: Mode) -> list[Figures]:
+    """Explains every image, uint8 [N, C, S, S], along `main`, and measures all there is.
 
     Args:
         model: without bounds, or with others.
         other: the second classifier, images → probabilities of the classes; None where there is none.
         images: of val.
+        mode: how frames are made.
     """
     judged = Unfitted(model, other)
-    mode = model.classifier.manifest.mode
 
     def one(pixels: np.ndarray) -> Figures:
         made: Explanation = explain(model, pixels, targets=TARGETS, mode=mode)
         return measure(judged, made, pixels, thorough=True)
 
-    return each(one, list(images), "judging explanations")
+    return each(one, list(images), f"judging explanations, {mode}")

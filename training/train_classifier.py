@@ -1,7 +1,7 @@
 """Trains the reference classifier f and the domain network on the labels of the data set.
 
-f is the black box that a run explains when it brings none of its own. The domain network is another architecture with
-another seed; f never sees it, it never sees f, and its features measure how alike two sets of images are.
+f is the black box that a run explains when it brings none of its own. The domain network is a small ResNet with a seed
+of its own; f never sees it, it never sees f, and its features measure how alike two sets of images are.
 
 Deep networks learn slowly from a few thousand images. f may therefore have a teacher, a small network with a seed of
 its own, whose answers it learns beside the labels (Hinton et al. 2015); the domain network is never that teacher.

@@ -5,15 +5,15 @@ called unreliable is delivered all the same: the verdict is about it, not instea
 Pure but for the network calls; bounds come from the manifests (`models.manifest.Gate`, `Checks`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from models.gate import evidence, score, share_below
-from models.manifest import Bounds, CheckName, Checks, Gate, ImageSpec
+from models.manifest import Bounds, CheckName, Checks, Gate, ImageSpec, Mode
 from models.pixels import to_float
 from models.traversal import Latent
 from workers.calls import Aborted
@@ -77,6 +77,8 @@ class Reason:
 class Figures:
     """What was measured; None where it could not be, or where the bundle has nothing to hold it against."""
 
+    mode: str
+    """how frames were made: bounds are fitted for each mode"""
     agrees: bool
     """f decides on the reconstruction as on the input"""
     gap: float
@@ -121,16 +123,20 @@ class Rule:
     figure: Callable[[Figures], float | None]
     bad: Literal["above", "below"]
     """the bad side of the bounds"""
-    bounds: Callable[[Judged], Bounds | None]
+    bounds: Callable[[Judged, Figures], Bounds | None]
     """None: the rule does not apply to this bundle"""
     sentence: Callable[[Figures, Judged], str]
 
 
-def _fitted(name: CheckName) -> Callable[[Judged], Bounds | None]:
-    return lambda model: None if model.checks is None else model.checks.bounds.get(name)
+def _fitted(name: CheckName) -> Callable[[Judged, Figures], Bounds | None]:
+    return lambda model, figures: _bounds(model, figures.mode).get(name)
 
 
-def _of_gate(model: Judged) -> Bounds | None:
+def _bounds(model: Judged, mode: str) -> Mapping[CheckName, Bounds]:
+    return {} if model.checks is None else model.checks.bounds.get(cast("Mode", mode), {})
+
+
+def _of_gate(model: Judged, _: Figures) -> Bounds | None:
     return None if model.gate is None else Bounds(caution=model.gate.caution, unreliable=model.gate.unreliable)
 
 
@@ -139,7 +145,7 @@ RULES = (
         "not-fitted",
         lambda _: 1.0,
         "above",
-        lambda model: Bounds(caution=0) if model.gate is None or model.checks is None else None,
+        lambda model, figures: Bounds(caution=0) if model.gate is None or not _bounds(model, figures.mode) else None,
         lambda *_: "Nothing was fitted for this bundle that could tell a good explanation from a bad one.",
     ),
     Rule(
@@ -157,7 +163,7 @@ RULES = (
         "decision-lost",
         lambda figures: float(not figures.agrees),
         "above",
-        lambda _: Bounds(unreliable=0),
+        lambda *_: Bounds(unreliable=0),
         lambda *_: (
             "The classifier decides otherwise on the generator's copy of the image than on the image itself, so the "
             "strip starts from another finding."
@@ -184,7 +190,7 @@ RULES = (
         "no-flip",
         lambda figures: float(not figures.flipped),
         "above",
-        lambda _: Bounds(caution=0),
+        lambda *_: Bounds(caution=0),
         lambda *_: "No change that the generator can draw here makes the classifier decide otherwise.",
     ),
     Rule(
@@ -228,7 +234,7 @@ RULES = (
         "rim-of-the-space",
         lambda figures: figures.typicality,
         "below",
-        lambda model: Bounds(caution=RIM) if model.gate is not None else None,
+        lambda model, _: Bounds(caution=RIM) if model.gate is not None else None,
         lambda figures, _: (
             "The generator draws this image only at the rim of what it knows, further out than "
             f"{_percent(1 - (figures.typicality or 0))} of such images."
@@ -238,7 +244,7 @@ RULES = (
         "badly-redrawn",
         lambda figures: figures.reconstruction_percentile,
         "above",
-        lambda model: Bounds(caution=BADLY_DRAWN) if model.gate is not None else None,
+        lambda model, _: Bounds(caution=BADLY_DRAWN) if model.gate is not None else None,
         lambda figures, _: (
             f"The generator redraws this image worse than {_percent(figures.reconstruction_percentile)} of such "
             "images: what it cannot draw is missing from what it changes."
@@ -291,7 +297,7 @@ def measure(
     """
     e, again = explanation, explanation.reconstruction
     asked = [frame.reached for frame in e.frames if frame.asked is not None]
-    bounds = {} if model.checks is None else model.checks.bounds
+    bounds = _bounds(model, e.mode)
 
     def asked_for(name: CheckName) -> bool:
         if should_abort():
@@ -299,6 +305,7 @@ def measure(
         return thorough or name in bounds
 
     figures = Figures(
+        mode=e.mode,
         agrees=again.agrees,
         gap=abs(again.probability - e.input_probability),
         flipped=e.flip.reached,
@@ -357,7 +364,7 @@ def _with_gate(figures: Figures, model: Judged, gate: Gate, e: Explanation, pixe
 
 
 def _apply(rule: Rule, figures: Figures, model: Judged) -> Reason | None:
-    value, bounds = rule.figure(figures), rule.bounds(model)
+    value, bounds = rule.figure(figures), rule.bounds(model, figures)
     if value is None or bounds is None:
         return None
     weighed: tuple[tuple[Verdict, float | None], ...]

@@ -7,7 +7,7 @@ import pytest
 
 from models.gate import evidence, score
 from tests.workers.test_verdict import GOOD
-from training.checks import GAP_AIM, SENSIBLE, UNSTEADY, fit_checks, largest_gap
+from training.checks import GAP_AIM, SENSIBLE, UNSTEADY, fit_bounds, fit_checks, largest_gap
 from training.config import GateConfig
 from training.gate import fit
 from training.gate_figures import summarise, verdict_figures
@@ -47,13 +47,13 @@ def test_lost_decisions_count_as_refused_already() -> None:
 
 def test_a_caution_stands_where_a_small_share_of_val_lies_beyond_it() -> None:
     found = [replace(GOOD, second_opinion=value) for value in np.linspace(0, 1, 101) * 4]
-    assert fit_checks(found, SETTINGS, "generated").bounds["second_opinion"].caution == pytest.approx(0.2)
+    assert fit_bounds(found, SETTINGS)["second_opinion"].caution == pytest.approx(0.2)
 
 
 def test_no_caution_is_laxer_or_stricter_than_sense_allows() -> None:
     for value in (-1.0, 2.0):
         found = [replace(GOOD, second_opinion=value, survival=value, surrogate_error=abs(value), reached=0.0)] * 20
-        for name, bounds in fit_checks(found, SETTINGS, "generated").bounds.items():
+        for name, bounds in fit_bounds(found, SETTINGS).items():
             least, most = SENSIBLE[name]
             assert bounds.caution is not None
             assert bounds.caution <= most
@@ -61,18 +61,24 @@ def test_no_caution_is_laxer_or_stricter_than_sense_allows() -> None:
 
 
 def test_a_check_that_could_not_be_made_has_no_bounds() -> None:
-    checks = fit_checks([replace(GOOD, second_opinion=None)] * 20, SETTINGS, "residual")
-    assert "second_opinion" not in checks.bounds
-    assert (checks.mode, checks.images) == ("residual", 20)
+    assert "second_opinion" not in fit_bounds([replace(GOOD, second_opinion=None)] * 20, SETTINGS)
+
+
+def test_each_mode_has_the_bounds_of_its_own_explanations() -> None:
+    less = [replace(GOOD, mode="residual", reached=0.5)] * 20
+    checks = fit_checks({"generated": [GOOD] * 20, "residual": less}, SETTINGS)
+    assert checks.images == 20
+    assert checks.bounds["generated"]["reached"].caution == pytest.approx(0.9)
+    assert checks.bounds["residual"]["reached"].caution == pytest.approx(0.5)
 
 
 def test_the_gap_is_bounded_even_where_few_val_explanations_could_be_accepted() -> None:
     found = [*with_gaps(0.02, 0.03), *[replace(GOOD, agrees=False)] * 20]
-    assert set(fit_checks(found, SETTINGS, "generated").bounds) == {"gap"}
+    assert set(fit_bounds(found, SETTINGS)) == {"gap"}
 
 
 def test_only_gap_and_steadiness_make_an_explanation_unreliable_by_a_bound() -> None:
-    bounds = fit_checks([GOOD] * 20, SETTINGS, "generated").bounds
+    bounds = fit_bounds([GOOD] * 20, SETTINGS)
     assert {name for name, b in bounds.items() if b.unreliable is not None} == {"gap", "monotonicity"}
     assert bounds["monotonicity"].unreliable == UNSTEADY
 

@@ -27,7 +27,9 @@ from workers.networks import Networks
 from workers.produce import produce
 from workers.report import make_report
 
-CHECKS = Checks(images=50, bounds={"second_opinion": Bounds(caution=0.2), "survival": Bounds(caution=0.5)})
+CHECKS = Checks(
+    images=50, bounds={"generated": {"second_opinion": Bounds(caution=0.2), "survival": Bounds(caution=0.5)}}
+)
 REQUEST = JobRequest(classifier_id="toy", classifier_version=1)
 
 

@@ -15,15 +15,19 @@ from workers.verdict import RULES, Figures, Quality, decide, judge, measure, ran
 EVERYTHING = Checks(
     images=50,
     bounds={
-        "gap": Bounds(caution=0.1, unreliable=0.3),
-        "monotonicity": Bounds(caution=0.9, unreliable=0.5),
-        "reached": Bounds(caution=0.5),
-        "surrogate_error": Bounds(caution=0.4),
-        "second_opinion": Bounds(caution=0.2),
-        "survival": Bounds(caution=0.5),
+        "generated": {
+            "gap": Bounds(caution=0.1, unreliable=0.3),
+            "monotonicity": Bounds(caution=0.9, unreliable=0.5),
+            "reached": Bounds(caution=0.5),
+            "surrogate_error": Bounds(caution=0.4),
+            "second_opinion": Bounds(caution=0.2),
+            "survival": Bounds(caution=0.5),
+        },
+        "residual": {"gap": Bounds(caution=0.1), "reached": Bounds(caution=0.2)},
     },
 )
 GOOD = Figures(
+    mode="generated",
     agrees=True,
     gap=0.02,
     flipped=True,
@@ -148,9 +152,15 @@ def test_the_verdict_costs_six_questions_to_f_and_three_images_elsewhere() -> No
     assert sorted(model.calls) == [("classify", 6), ("look", 1), ("second_opinion", 2)]
 
 
+def test_an_explanation_is_held_against_the_bounds_of_its_own_mode() -> None:
+    some = replace(GOOD, reached=0.3)
+    assert codes(decide(Judged(), some)) == ["out-of-reach"]
+    assert codes(decide(Judged(), replace(some, mode="residual"))) == []
+
+
 def test_a_check_without_bounds_is_left_out_unless_all_are_wanted() -> None:
     model = Judged()
-    model.checks = Checks(images=50, bounds={"gap": Bounds(caution=0.1)})
+    model.checks = Checks(images=50, bounds={"generated": {"gap": Bounds(caution=0.1)}})
     pixels = image(first_for(0.2))
     explanation = explain(model, pixels)
     assert measure(model, explanation, pixels).survival is None
@@ -208,7 +218,7 @@ def test_the_heaviest_reason_comes_first_and_decides() -> None:
 
 
 def test_every_rule_has_its_own_code_and_says_a_whole_sentence() -> None:
-    worst = Figures(False, 0.9, False, 0.0, 0.9, 0.0, -1.0, 0.0, 9.0, 1.0, 0.0, 1.0)
+    worst = Figures("generated", False, 0.9, False, 0.0, 0.9, 0.0, -1.0, 0.0, 9.0, 1.0, 0.0, 1.0)
     told = {reason.code: reason.sentence for model in (Judged(), Unfitted()) for reason in decide(model, worst).reasons}
     assert set(told) == {rule.code for rule in RULES}
     assert len(told) == len(RULES)
