@@ -38,7 +38,7 @@ curl -o strip.png http://127.0.0.1:8000/jobs/<id>/strip.png
   there is none as far as the space goes, `flip.reached` is false.
 * Every error is a problem document (RFC 9457). Rely on its `status` and `code`.
 
-The images are synthetic. **Research use, not for diagnosis.**
+Frames are generated, or the image that was sent with a generated change. **Research use, not for diagnosis.**
 """
 
 TAGS = [

@@ -90,9 +90,9 @@ class Figures:
     surrogate_error: float
     """mean |f̃ - f| over the frames"""
     monotonicity: float | None
-    """Spearman's ρ of λ and f over all steps between the strip's ends; a constant f counts 0"""
+    """Spearman's ρ of λ and f over all steps between the walk's ends; a constant f counts 0"""
     second_opinion: float | None
-    """how far another classifier moves along the strip, as a share of f (`workers.second_opinion.following`)"""
+    """how far another classifier moves along the walk, as a share of f (`workers.second_opinion.following`)"""
     survival: float | None
     """how much of f's change is left under blur, grain and JPEG (`workers.second_opinion.survival`)"""
     gate_score: float | None
@@ -299,9 +299,12 @@ def measure(
     asked = [frame.reached for frame in e.frames if frame.asked is not None]
     bounds = _bounds(model, e.mode)
 
-    def asked_for(name: CheckName) -> bool:
+    def unless_aborted() -> None:
         if should_abort():
             raise Aborted
+
+    def asked_for(name: CheckName) -> bool:
+        unless_aborted()
         return thorough or name in bounds
 
     figures = Figures(
@@ -323,8 +326,7 @@ def measure(
         typicality=None,
         reconstruction_percentile=None,
     )
-    if should_abort():
-        raise Aborted
+    unless_aborted()
     return figures if model.gate is None else _with_gate(figures, model, model.gate, explanation, pixels)
 
 
