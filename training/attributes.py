@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from models.aim import read
-from models.manifest import Aim, Attribute
+from models.manifest import Aim, Attribute, Metric
 from models.traversal import Direction, logit
 from training.direction import LOGIT_CLIP
 from training.onnx_networks import Network
@@ -198,6 +198,11 @@ def as_attribute(name: str, main: Direction, v: np.ndarray, slope: float, space:
 def with_main(aims: Mapping[str, Aim], found: FoundAttributes) -> dict[str, Aim]:
     """The aims of all directions: attributes are about what main is about."""
     return {**aims, **(dict.fromkeys(found.directions, aims["main"]) if "main" in aims else {})}
+
+
+def search_time(choice: Mapping[str, Any]) -> dict[str, Metric]:
+    """How long the search took that this choice came of: `attributes_seconds`."""
+    return {"attributes_seconds": Metric(value=choice["seconds"])}
 
 
 def attribute_notes(choice: Mapping[str, Any]) -> list[str]:

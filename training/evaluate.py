@@ -34,7 +34,7 @@ from workers.flip import CLOSE, has_flipped
 from workers.networks import Networks
 from workers.scores import MapScores
 from workers.similarity import ms_ssim
-from workers.verdict import judge
+from workers.verdict import decide, measure
 
 TARGETS = tuple(round(0.05 + 0.1 * i, 2) for i in range(10))  # METHOD.md, section 6
 MONOTONICITY_STEPS = 11
@@ -117,6 +117,7 @@ def outcome_of(model: Networks, pixels: np.ndarray, e: Explanation, features: Ne
     steps = np.linspace(e.frames[0].lambda_, e.frames[-1].lambda_, MONOTONICITY_STEPS)
     answers = model.classify(to_float(rendered(e, model.synthesise(walk(w[0], walked, steps)))), e.direction)
     changed, described, start = float("nan"), None, e.frames[e.start_index].pixels
+    judged = measure(model, e, pixels, thorough=True)
     if (flip := e.flip.pixels) is not None:
         changed = float(np.abs(flip / 255 - start / 255).mean())
         described = None if features is None else describe(features, flip[None])[0]
@@ -139,7 +140,9 @@ def outcome_of(model: Networks, pixels: np.ndarray, e: Explanation, features: Ne
         mae=e.reconstruction.mae,
         start_ms_ssim=1.0 if (start == pixels).all() else ms_ssim(pixels, start),
         agrees=e.reconstruction.agrees,
-        verdict="" if model.checks is None else judge(model, e, pixels).verdict,
+        verdict="" if model.checks is None else decide(model, judged).verdict,
+        survival=float("nan") if judged.survival is None else judged.survival,
+        second_opinion=float("nan") if judged.second_opinion is None else judged.second_opinion,
     )
 
 

@@ -7,6 +7,7 @@ Letters: N images.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from models.manifest import Aim, ImageSpec, Manifest, Metric
 from models.pixels import to_float, to_uint8
 from models.traversal import logit
 from training import metrics
+from training.attributes import CHOICE, search_time
 from training.bars import held_to_bars
 from training.card import card_html
 from training.config import DataSetConfig, EvaluateConfig, RunConfig
@@ -118,6 +120,12 @@ def with_gate(report: Report, model: Networks, test: ImageSet, config: RunConfig
     return report.model_copy(update={"space": {**report.space, **held_to_bars(found)}})
 
 
+def with_search_time(report: Report, known: Mapping[str, Metric]) -> Report:
+    """The report with `attributes_seconds` of what is known of a classifier, where that was timed."""
+    timed = {name: known[name] for name in known if name == "attributes_seconds"}
+    return report.model_copy(update={"classifier": {**report.classifier, **held_to_bars(timed)}})
+
+
 def some_of(images: ImageSet, most: int | None, seed: int) -> ImageSet:
     """The whole set, or as many of it as are wanted, drawn at random."""
     index = some_indices(len(images), most, seed)
@@ -206,6 +214,8 @@ def measure_run(config: RunConfig, run: RunFolder) -> Report:
     choice = json.loads(run.need("direction", "choice.json", verb="fit-direction").read_text())
     training, surrogates = training_curve(run.path / "log.jsonl"), choice.get("surrogates", {})
     curves = {**report.curves, "training": training, "surrogates": surrogates}
+    attributes = run.path / "direction" / CHOICE
+    report = with_search_time(report, search_time(json.loads(attributes.read_text())) if attributes.exists() else {})
     return keep(run.path, model, report.model_copy(update={"curves": curves, "notes": tuple(run_notes(config, run))}))
 
 
@@ -229,6 +239,7 @@ def measure_published(config: RunConfig | DataSetConfig, bundles: Path, bundle: 
     test = read_splits(config.data.model_copy(update={"splits": splits}))["test"]
     features = features_of(model.space)
     report = with_gate(evaluate(model, test, config.evaluate, config.seed, features), model, test, config)
+    report = with_search_time(report, model.classifier.manifest.metrics)
     absent = "The space was published without its feature network: no distance between sets of images is measured."
     notes = () if features is not None else (absent,)
     return keep(folder, model, report.model_copy(update={"notes": notes}))

@@ -58,6 +58,7 @@ class Outcome:
         start_ms_ssim: the strip's start against the input.
         verdict: "ok", "caution" or "unreliable"; "" where the bundle has no bounds to judge by.
         flip_close: f at the flip is close to the threshold, 1 or 0; NaN without a flip, or where the start has flipped.
+        survival, second_opinion: as the verdict measures them (`workers.verdict.Figures`); NaN where it cannot.
     """
 
     input_probability: float
@@ -78,6 +79,8 @@ class Outcome:
     verdict: str = ""
     start_ms_ssim: float = float("nan")
     flip_close: float = float("nan")
+    survival: float = float("nan")
+    second_opinion: float = float("nan")
 
     @property
     def target_errors(self) -> np.ndarray:
@@ -110,6 +113,8 @@ def figures_over(outcomes: list[Outcome], truth: np.ndarray, threshold: float) -
         "reachable": (errors <= REACHED).mean(axis=1),
         "proximity_pixels": np.array([o.changed_pixels for o in outcomes]),
         "proximity_mean": np.array([o.changed for o in outcomes]),
+        "survival": np.array([o.survival for o in outcomes]),
+        "second_opinion": np.array([o.second_opinion for o in outcomes]),
         "reconstruction_ms_ssim": np.array([o.ms_ssim for o in outcomes]),
         "reconstruction_mae": np.array([o.mae for o in outcomes]),
     }

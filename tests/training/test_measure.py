@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.toys import write_toys
+from models.bundle import write_bundle
+from models.manifest import Metric
+from tests.toys import classifier_files, classifier_manifest, classifier_onnx, first_for, image, write_toys
 from tests.training.test_data import config as data_config
 from training.config import DataSetConfig
 from training.data import ImageSet
 from training.errors import ConfigError, DataError, StepMissing
-from training.evaluate import open_model
-from training.measure import evaluation_folder, fitting, named, some_of, training_curve
-from training.report import load
+from training.evaluate import explain_all, open_model
+from training.measure import evaluation_folder, fitting, named, some_of, training_curve, with_search_time
+from training.report import Report, load
 
 
 def config(root: Path, **data: Any) -> DataSetConfig:
@@ -58,6 +60,25 @@ def test_some_of_the_images_are_the_same_some_each_time() -> None:
     assert len(first) == 4
     assert first.labels.tolist() == second.labels.tolist() == first.extras["side"].tolist()
     assert some_of(images, None, seed=1) is images
+
+
+def test_a_strip_is_asked_whether_it_survives_and_whether_another_classifier_follows(tmp_path: Path) -> None:
+    write_toys(tmp_path)
+    write_bundle(
+        tmp_path, classifier_manifest(version=2), {**classifier_files(), "second_opinion.onnx": classifier_onnx()}
+    )
+    images = np.stack([image(first_for(p)) for p in (0.2, 0.8)])
+    alone, followed = (explain_all(open_model(tmp_path, "toy", version), images) for version in (1, 2))
+    assert all(o.survival > 0.9 for o in (*alone, *followed))
+    assert np.isnan([o.second_opinion for o in alone]).all()
+    assert [o.second_opinion for o in followed] == pytest.approx([1, 1])
+
+
+def test_the_time_that_attributes_took_is_held_against_its_bar_and_nothing_else_is_taken_over() -> None:
+    known = {"attributes_seconds": Metric(value=301), "flip_rate": Metric(value=1.0)}
+    found = with_search_time(Report(measured={}, space={}, classifier={}), known).classifier
+    assert set(found) == {"attributes_seconds"}
+    assert (found["attributes_seconds"].bar, found["attributes_seconds"].met) == (300, False)
 
 
 def test_a_training_that_logged_nothing_has_no_curve(tmp_path: Path) -> None:

@@ -87,6 +87,15 @@ def test_a_figure_counts_the_images_that_speak_of_it() -> None:
     assert found["classifier_auc"].n == 3
 
 
+def test_survival_and_second_opinion_are_means_over_the_strips_on_which_they_could_be_measured() -> None:
+    some = [outcome(0.1, 0.1, survival=0.5), outcome(0.1, 0.1, survival=0.9), outcome(0.1, 0.1)]
+    found = with_intervals(figures_over(some, np.array([0.0, 0.0, 1.0]), 0.5), np.array(["a", "b", "c"]), 20, seed=0)
+    assert found["survival"].value == pytest.approx(0.7)
+    assert found["survival"].n == 2
+    assert found["survival"].ci95 is not None
+    assert "second_opinion" not in found
+
+
 def test_each_class_and_each_starting_side_has_figures_of_its_own() -> None:
     tables = by_class(FOUR, np.array([0, 0, 1, 1]), ("no", "yes", "never seen"), PATIENTS, 0.5, 10, seed=0)
     assert set(tables) == {"no", "yes", "called negative", "called positive"}
