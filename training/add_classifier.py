@@ -6,24 +6,23 @@ labels only where nuisances are to be compared or projected out.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import time
-import zipfile
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from models.bundle import FOLDERS, Bundle, write_bundle
-from models.errors import BundleExists, UndecodableImage
+from models.errors import BundleExists
 from models.manifest import (
     Aim,
     Attribute,
+    Checks,
     ClassifierManifest,
     ImageSpec,
     Metric,
@@ -32,26 +31,28 @@ from models.manifest import (
     SpaceRef,
     Target,
 )
-from models.pixels import decode, prepare
 from models.store import Store
 from models.traversal import Latent
-from training.attributes import attribute_notes, find_attributes, with_main
+from training.attributes import attribute_notes, find_attributes, search_time, with_main
+from training.bars import held_to_bars
 from training.blackbox import BlackBoxConfig, open_black_box, served_source
 from training.bundles import GOLDEN_PAIRS, GOLDEN_SEED, GOLDEN_TOLERANCE_CLASSIFIER, direction_file, golden_answers
-from training.config import DirectionConfig, Section, load_toml
+from training.card import figure_row
+from training.choose_mode import choose_mode, mode_note
+from training.config import ChecksConfig, DirectionConfig, Section, load_toml
 from training.device import describe_device
 from training.direction_search import check_config, search
-from training.errors import ConfigError, DataError
+from training.errors import DataError
+from training.evaluate import open_bundles
 from training.feature_map import Exposed, expose
 from training.fit_direction import direction_notes
-from training.further_directions import Found, Labelled
+from training.fit_gate import LEAST_RIGHT, checks_on
+from training.further_directions import Found
+from training.ledger import Ledger
 from training.onnx_networks import Network, open_network
+from training.picture_folder import ImagesConfig, read_images, read_labelled
 from training.questions import Space
-from training.runfolder import progress
 from workers.endpoints import Endpoints
-
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm"}
-LEAST_VAL = 10  # images that walks are tried on
 
 
 class TargetConfig(Section):
@@ -68,16 +69,6 @@ class TargetConfig(Section):
         """What the main direction is to change."""
         target = Target(name=self.target, classes=self.target_classes, against=self.against_classes)
         return Aim(target=target, threshold=self.threshold)
-
-
-class ImagesConfig(Section):
-    """Real images of the space's kind: zip files or folders, searched through. Never test images."""
-
-    val: Path
-    train: Path | None = None  # for nuisances
-    labels: Path | None = None  # a CSV that says something of the train images
-    file_column: str = "file"
-    max_corrupt: int = Field(default=0, ge=0)
 
 
 class ProvenanceConfig(Section):
@@ -103,6 +94,7 @@ class AddedClassifierConfig(Section):
     black_box: BlackBoxConfig
     images: ImagesConfig
     direction: DirectionConfig = DirectionConfig()
+    checks: ChecksConfig = ChecksConfig()
     provenance: ProvenanceConfig
 
     @property
@@ -122,7 +114,7 @@ def load_added_classifier(path: Path) -> AddedClassifierConfig:
 
 
 def add_classifier(config: AddedClassifierConfig, bundles: Path, endpoints: Endpoints) -> Path:
-    """Finds the directions of a black box in a space of the store, and writes its bundle beside it.
+    """Finds directions, mode and bounds of a black box in a space of the store, and writes its bundle beside it.
 
     Args:
         config: the classifier, what is asked of it, and images to try the walks on.
@@ -145,16 +137,18 @@ def add_classifier(config: AddedClassifierConfig, bundles: Path, endpoints: Endp
     bundle = Store(bundles).open_space(config.space, config.space_version)
     image = bundle.manifest.image
     val = np.stack([pixels for _, pixels in read_images(config.images, config.images.val, image)])
-    if len(val) < LEAST_VAL:
-        raise DataError(f"{config.images.val} holds {len(val)} images; walks are tried on {LEAST_VAL} or more")
-    labelled = read_labelled(config, image)
+    if len(val) < LEAST_RIGHT:
+        raise DataError(f"{config.images.val} holds {len(val)} images; walks are tried on {LEAST_RIGHT} or more")
+    labelled = read_labelled(config.images, image) if config.direction.nuisances else None
     target = config.classifier
     check_config(config.direction, target.classes, target.aim, labelled)
     f = open_black_box(config.black_box, image, len(target.classes), endpoints)
     space = open_space(bundle)
-    found = search(space, f, target.classes, target.aim, config.direction, val, labelled, config.seed)
-    attributes = take_apart(found, space, f, target.aim, config.direction.attribute_samples)
-    metrics = surrogate_metrics(found)
+    ledger = Ledger()
+    with ledger.step("directions", f):
+        found = search(space, f, target.classes, target.aim, config.direction, val, labelled, config.seed)
+    with ledger.step("attributes", f):
+        attributes = take_apart(found, space, f, target.aim, config.direction.attribute_samples)
     seen = exposed(config.black_box, brought, image, len(target.classes))
     manifest = ClassifierManifest(
         id=config.id,
@@ -173,13 +167,32 @@ def add_classifier(config: AddedClassifierConfig, bundles: Path, endpoints: Endp
         aims=found.aims,
         attributes=attributes,
         golden_tolerance=GOLDEN_TOLERANCE_CLASSIFIER,
-        metrics=metrics,
-        provenance=provenance(config, (time.monotonic() - begun) / 3600),
+        metrics=search_metrics(found),
+        provenance=provenance(config, 0),
     )
     golden = golden_answers(space.render(space.draw(GOLDEN_PAIRS, GOLDEN_SEED)), f)
-    files: dict[str, bytes | Path] = {"direction.npz": direction_file(found.directions), "golden.npz": golden}
-    shown = seen.files() if seen else {}
-    return write_bundle(bundles, manifest, {**files, **brought, **shown, **documents(config, manifest, found)})
+    files: dict[str, bytes | Path] = {
+        "direction.npz": direction_file(found.directions),
+        "golden.npz": golden,
+        **brought,
+        **(seen.files() if seen else {}),
+    }
+    with TemporaryDirectory() as folder:  # the engine explains bundles: this one as it would be without mode and bounds
+        write_bundle(Path(folder), manifest, files)
+        model = open_bundles(bundle, Store(Path(folder)).open_classifier(config.id, config.version), endpoints)
+        with ledger.step("mode", model):
+            mode = choose_mode(model, val, config.direction.mode_images, config.seed)
+        with ledger.step("bounds", model):
+            shuffled = val[np.random.default_rng(config.seed).permutation(len(val))]
+            checks = checks_on(model, None, shuffled, config.checks)
+    ledger.rest("golden pairs", f, model)
+    found.choice |= {"mode": mode, "asked": ledger.steps}
+    hours = (time.monotonic() - begun) / 3600
+    manifest = manifest.model_copy(
+        update={"mode": mode["mode"], "checks": checks, "provenance": provenance(config, hours)}
+    )
+    notes = [mode_note(mode), checks_note(checks), ledger.note()]
+    return write_bundle(bundles, manifest, {**files, **documents(config, manifest, found, notes)})
 
 
 def exposed(black_box: BlackBoxConfig, brought: dict[str, Path], image: ImageSpec, classes: int) -> Exposed | None:
@@ -217,83 +230,20 @@ def open_space(bundle: Bundle[SpaceManifest]) -> Space:
     )
 
 
-def read_labelled(config: AddedClassifierConfig, image: ImageSpec) -> Labelled | None:
-    """The train images that the CSV has a line for, with all its columns; None where no nuisance is asked for.
-
-    Raises:
-        ConfigError: nuisances are asked for, but no images or labels are named.
-        DataError: the CSV cannot be read, or knows none of the images.
-    """
-    named, column = config.images, config.images.file_column
-    if not config.direction.nuisances:
-        return None
-    if named.train is None or named.labels is None:
-        raise ConfigError("[images] train and labels are needed for [direction] nuisances")
-    try:
-        with named.labels.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise DataError(f"{named.labels} cannot be read: {error.strerror}") from error
-    if not rows or column not in rows[0]:
-        raise DataError(f"{named.labels} has no column {column}")
-    by_file = {row[column]: row for row in rows}
-    known = [(by_file[name], pixels) for name, pixels in read_images(named, named.train, image) if name in by_file]
-    if not known:
-        raise DataError(f"{named.labels} has no line for any image in {named.train}")
-    names = [name for name in rows[0] if name and name != column]
-    columns = {name: np.array([row.get(name) or "" for row, _ in known]) for name in names}
-    return Labelled(np.stack([pixels for _, pixels in known]), columns)
-
-
-def read_images(config: ImagesConfig, place: Path, image: ImageSpec) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields file name and prepared pixels, uint8 [C, S, S], of every picture in a zip file or below a folder.
-
-    Raises:
-        DataError: there is no such place, it holds no pictures, or more than `max_corrupt` cannot be read.
-    """
-    names, corrupt = sorted(_pictures(place)), 0
-    if not names:
-        raise DataError(f"{place} holds no images")
-    with progress(f"reading {place.name}", len(names)) as advance:
-        for name, data in _contents(place, names):
-            advance(1)
-            try:
-                pixels = prepare(decode(data).pixels, image)
-            except UndecodableImage as error:
-                corrupt += 1
-                if corrupt > config.max_corrupt:
-                    rule = f"max_corrupt allows {config.max_corrupt}"
-                    raise DataError(f"{corrupt} images of {place.name} cannot be read; {rule}") from error
-                print(f"skipped {name}: {error}")
-                continue
-            yield Path(name).name, pixels
-
-
-def _pictures(place: Path) -> list[str]:
-    if place.is_dir():
-        return [str(p.relative_to(place)) for p in place.rglob("*") if p.suffix.lower() in PICTURES]
-    if not place.is_file():
-        raise DataError(f"{place} does not exist")
-    try:
-        with zipfile.ZipFile(place) as archive:
-            return [name for name in archive.namelist() if Path(name).suffix.lower() in PICTURES]
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{place} is neither a folder nor a zip file") from error
-
-
-def _contents(place: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
-    if place.is_dir():
-        yield from ((name, (place / name).read_bytes()) for name in names)
-        return
-    with zipfile.ZipFile(place) as archive:
-        yield from ((name, archive.read(name)) for name in names)
-
-
-def surrogate_metrics(found: Found) -> dict[str, Metric]:
-    """How well f̃ stands in for f on fresh images, for the manifest; all else needs labelled test images."""
-    figures = found.choice["main"]
+def search_metrics(found: Found) -> dict[str, Metric]:
+    """How well f̃ stands in for f on fresh images, and how long attributes took; all else needs labelled test images."""
+    figures, apart = found.choice["main"], found.choice.get("attributes")
     named = {"surrogate_auc": figures["auc"], "surrogate_r2": figures["r2"]}
-    return {name: Metric(value=v, n=found.choice["checked_on"]) for name, v in named.items() if v is not None}
+    asked = {name: Metric(value=v, n=found.choice["checked_on"]) for name, v in named.items() if v is not None}
+    return held_to_bars(asked | (search_time(apart) if apart else {}))
+
+
+def checks_note(checks: Checks) -> str:
+    """What the verdict's bounds rest on."""
+    return (
+        f"The bounds that explanations are held against were fitted on {checks.images} val images, in each mode its "
+        "own. No second classifier came along: whether another one follows a change is not checked."
+    )
 
 
 def provenance(config: AddedClassifierConfig, hours: float) -> Provenance:
@@ -312,11 +262,13 @@ def provenance(config: AddedClassifierConfig, hours: float) -> Provenance:
     )
 
 
-def documents(config: AddedClassifierConfig, manifest: ClassifierManifest, found: Found) -> dict[str, bytes]:
-    """report.json and card.md of a classifier that has not been measured on test images."""
+def documents(
+    config: AddedClassifierConfig, manifest: ClassifierManifest, found: Found, more: list[str]
+) -> dict[str, bytes]:
+    """report.json and card.md of a classifier that has not been measured on test images; `more` are further notes."""
     unmeasured = "Not measured on test images: nothing here says how good the classifier is."
     apart = found.choice.get("attributes")
-    notes = [*direction_notes(found.choice), *(attribute_notes(apart) if apart else ()), unmeasured]
+    notes = [*direction_notes(found.choice), *(attribute_notes(apart) if apart else ()), *more, unmeasured]
     report: dict[str, Any] = {
         "metrics": {name: metric.model_dump() for name, metric in manifest.metrics.items()},
         "notes": notes,
@@ -335,7 +287,9 @@ def documents(config: AddedClassifierConfig, manifest: ClassifierManifest, found
         "",
         "## Figures",
         "",
-        *(f"- `{name}`: {m.value:.3f}, on {m.n:,} generated images" for name, m in sorted(manifest.metrics.items())),
+        "| figure | value | 95 % | n | bar | |",
+        "|---|---|---|---|---|---|",
+        *(figure_row(name, metric) for name, metric in sorted(manifest.metrics.items())),
         "",
         "## Notes",
         "",

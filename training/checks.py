@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from models.manifest import Bounds, CheckName, Checks, Mode
-from training.config import GateConfig
+from training.config import ChecksConfig
 from training.judging import Figures
 
 GAP_AIM = 0.045  # of the mean shift among accepted val explanations: the bar of gap_0 is 0.05, and val is not test
@@ -32,7 +32,7 @@ ABOVE: tuple[CheckName, ...] = ("gap", "surrogate_error")
 LEAST_KNOWN = 10  # explanations that a bound must rest on, but for the gap's; with fewer, a check is left out
 
 
-def fit_checks(found: Mapping[Mode, Sequence[Figures]], settings: GateConfig) -> Checks:
+def fit_checks(found: Mapping[Mode, Sequence[Figures]], settings: ChecksConfig) -> Checks:
     """The bounds for all checks that could be made on val, for each mode its own.
 
     Args:
@@ -43,7 +43,7 @@ def fit_checks(found: Mapping[Mode, Sequence[Figures]], settings: GateConfig) ->
     return Checks(images=len(next(iter(found.values()))), bounds=bounds)
 
 
-def fit_bounds(found: Sequence[Figures], settings: GateConfig) -> dict[CheckName, Bounds]:
+def fit_bounds(found: Sequence[Figures], settings: ChecksConfig) -> dict[CheckName, Bounds]:
     """The bounds for the explanations of one mode; arguments as of `fit_checks`."""
     gap = largest_gap(found, settings.most_refused)
     accepted = [

@@ -39,8 +39,7 @@ def choose_run_mode(config: RunConfig, run: RunFolder) -> dict[str, Any]:
     """
     model = open_model(candidates(run), config.classifier.id, config.version)
     val = load_split(run, "val").images
-    drawn = np.random.default_rng(config.seed).permutation(len(val))[: config.direction.mode_images]
-    choice = compare_modes(model, val[np.sort(drawn)])
+    choice = choose_mode(model, val, config.direction.mode_images, config.seed)
     classifier = model.classifier.manifest.model_copy(update={"mode": choice["mode"]})
     files = [{name: path.read_bytes() for name, path in carried(b).items()} for b in (model.space, model.classifier)]
     clear_store(candidates(run))
@@ -49,6 +48,12 @@ def choose_run_mode(config: RunConfig, run: RunFolder) -> dict[str, Any]:
     write_atomically(run.file("direction", CHOICE), json.dumps(choice, indent=1).encode())
     run.log("mode", mode=choice["mode"], images=choice["images"])
     return choice
+
+
+def choose_mode(model: Networks, val: np.ndarray, most: int, seed: int) -> dict[str, Any]:
+    """`compare_modes` on so many of the val images at most, drawn at random."""
+    drawn = np.random.default_rng(seed).permutation(len(val))[:most]
+    return compare_modes(model, val[np.sort(drawn)])
 
 
 def compare_modes(model: Networks, images: np.ndarray) -> dict[str, Any]:

@@ -197,7 +197,15 @@ class AuditConfig(Section):
     samples: Positive = 4000  # generated images that each shuffled classifier is asked about
 
 
-class GateConfig(Section):
+class ChecksConfig(Section):
+    """How the bounds are fitted that explanations of a classifier are held against."""
+
+    check_images: Positive = 200  # of val that are explained in each mode, at most
+    doubted: Share = 0.05  # of accepted val explanations that each check gives a caution, about
+    most_refused: Share = 0.5  # of val explanations that may be given up to keep gap_0 among the rest at its bar
+
+
+class GateConfig(ChecksConfig):
     """What tells images and explanations that cannot be trusted from those that can (`training fit-gate`)."""
 
     faults: dict[str, str] = {}  # label column → its word for damaged images, which are no examples of right ones
@@ -205,11 +213,8 @@ class GateConfig(Section):
     passes: Positive = 4
     width: Positive = 8  # of the detector
     val_images: Positive = 600  # that the gate's weights and thresholds are fitted on, at most
-    check_images: Positive = 200  # of val that are explained for the bounds of the checks, at most
     refused: Share = 0.03  # of val images that the gate calls foreign; bounds what it refuses of right ones
     cautioned: Share = 0.05  # of val images that it calls unusual, besides
-    doubted: Share = 0.05  # of accepted val explanations that each check gives a caution, about
-    most_refused: Share = 0.5  # of val explanations that may be given up to keep gap_0 among the rest at its bar
     others: dict[str, str] = {}  # images of other kinds, to measure the gate on alone: name → zip file below `root`
     test_images: Positive = 300  # of each foreign kind that it is measured on, at most
 

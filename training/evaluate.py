@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from threading import Lock
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from models.manifest import Mode
+from models.bundle import Bundle
+from models.manifest import ClassifierManifest, Mode, SpaceManifest
 from models.pixels import to_float, to_uint8
 from models.store import Store
 from models.traversal import surrogate_logit, walk
@@ -50,17 +52,55 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
+class CountedNetworks(Networks):
+    """The networks of a classifier and its space.
+
+    Attributes:
+        images_asked: how many images f has answered about.
+    """
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.images_asked = 0
+        self._counting = Lock()  # `at_once` asks from several threads
+
+    def classify_all(self, x: np.ndarray) -> np.ndarray:
+        """As it is, and counted."""
+        self._count(len(x))
+        return super().classify_all(x)
+
+    def examine(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As it is, and counted."""
+        self._count(len(x))
+        return super().examine(x)
+
+    def replay_golden(self) -> None:
+        """As it is, and counted."""
+        self._count(len(self.classifier.arrays("golden.npz")["images"]))
+        super().replay_golden()
+
+    def _count(self, images: int) -> None:
+        with self._counting:
+            self.images_asked += images
+
+
 def open_model(bundles: Path, classifier_id: str, version: int | None = None) -> Networks:
-    """The networks of a classifier and its space, verified and replayed, as a worker opens them; addresses likewise.
+    """A classifier of a store and its space, as `open_bundles` opens them; addresses from the environment."""
+    store = Store(bundles)
+    classifier = store.open_classifier(classifier_id, version)
+    reference = classifier.manifest.space
+    return open_bundles(store.open_space(reference.id, reference.version), classifier, Endpoints())
+
+
+def open_bundles(
+    space: Bundle[SpaceManifest], classifier: Bundle[ClassifierManifest], endpoints: Endpoints
+) -> CountedNetworks:
+    """The networks of a classifier and its space, verified and replayed, as a worker opens them.
 
     Each call computes on one thread, since `explain_all` and `ask` make as many calls at once as there are cores: that
     is faster than one call on many, and gives the same numbers.
     """
-    store = Store(bundles)
-    classifier = store.open_classifier(classifier_id, version)
-    reference = classifier.manifest.space
-    space = store.open_space(reference.id, reference.version)
-    model = Networks.open(space, classifier, threads=1, endpoints=Endpoints())
+    model = CountedNetworks.open(space, classifier, threads=1, endpoints=endpoints)
     model.replay_golden()
     return model
 

@@ -13,12 +13,12 @@ import onnx
 import torch
 
 from models.bundle import FOLDERS, Bundle, write_bundle
-from models.manifest import ClassifierManifest, Manifest, Mode, SpaceManifest, SpaceRef
+from models.manifest import Checks, ClassifierManifest, Manifest, Mode, SpaceManifest, SpaceRef
 from models.store import Store
 from training.bundles import clear_store
 from training.checks import fit_checks
 from training.compact import compact
-from training.config import DataSetConfig, GateConfig, RunConfig
+from training.config import ChecksConfig, DataSetConfig, GateConfig, RunConfig
 from training.data import ImageSet, read_splits
 from training.errors import DataError
 from training.evaluate import Networks, open_model
@@ -26,7 +26,7 @@ from training.export import Softmax, translate
 from training.fit_direction import candidates
 from training.gate import examine, fit, train_detector
 from training.judging import examine_explanations, look
-from training.onnx_networks import open_network
+from training.onnx_networks import Network, open_network
 from training.prepare import load_split
 from training.runfolder import RunFolder, write_atomically
 from training.train_classifier import load_network
@@ -140,10 +140,21 @@ def fitted(
         gate = fit(seen.evidence, strange.evidence, seen.measured, settings)
         space = space.model_copy(update={"gate": gate})
     other = None if second is None else open_network(onnx.load_from_string(second))
-    chosen = right[: settings.check_images]
+    return space, classifier.model_copy(update={"checks": checks_on(model, other, right, settings)})
+
+
+def checks_on(model: Networks, other: Network | None, images: np.ndarray, settings: ChecksConfig) -> Checks:
+    """The bounds for a classifier's explanations, from val images explained in each mode.
+
+    Args:
+        model: whose explanations they are.
+        other: a second classifier, images → probabilities of the classes; None where there is none.
+        images: right ones, uint8 [N, C, S, S], in random order.
+        settings: how many of them to explain, and what to refuse.
+    """
     modes: tuple[Mode, ...] = get_args(Mode)
-    checks = fit_checks({mode: examine_explanations(model, other, chosen, mode) for mode in modes}, settings)
-    return space, classifier.model_copy(update={"checks": checks})
+    chosen = images[: settings.check_images]
+    return fit_checks({mode: examine_explanations(model, other, chosen, mode) for mode in modes}, settings)
 
 
 def carried(bundle: Bundle[SpaceManifest] | Bundle[ClassifierManifest]) -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """A further classifier in a published space: one command, no training, and its direction known beforehand."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from models.bundle import write_bundle
 from models.errors import BundleExists, BundleNotFound
 from models.pixels import encode_png
+from models.reading import Reading
 from models.store import Store
 from tests import toys
 from tests.seeing_toys import seeing_classifier_onnx
@@ -16,6 +18,7 @@ from training.__main__ import app
 from training.add_classifier import AddedClassifierConfig, add_classifier, load_added_classifier
 from training.direction import cosine
 from training.errors import ConfigError, DataError
+from training.evaluate import explain_all, open_model
 from workers.endpoints import Endpoints
 from workers.explain import explain
 from workers.networks import Networks
@@ -66,6 +69,40 @@ def test_a_second_classifier_is_served_as_the_first(place: Path) -> None:
     assert explain(model, toys.image(toys.first_for(0.2), 1.0)).flip.reached
     assert bundle.manifest.metrics["surrogate_auc"].value > 0.99
     assert "flips" in (path / "card.md").read_text()
+
+
+def test_a_second_classifier_has_a_mode_and_bounds_of_its_own_and_so_gives_verdicts(place: Path) -> None:
+    space = toys.space_manifest(gate=toys.a_gate(), version=2)
+    write_bundle(place / "bundles", space, {**toys.space_files(), "gate.onnx": toys.gate_onnx()})
+    path = add_classifier(config(place), place / "bundles", Endpoints())
+    model = open_model(place / "bundles", "second")
+    choice = json.loads((path / "report.json").read_text())["choice"]
+    checks = model.classifier.manifest.checks
+    assert model.classifier.manifest.mode == choice["mode"]["mode"]
+    assert checks is not None
+    assert checks.images == 20
+    assert set(checks.bounds) == {"generated", "residual"}
+    assert [o.verdict for o in explain_all(model, toys.image(toys.first_for(0.2), 0.5)[None])] != [""]
+
+
+def test_every_question_to_a_further_classifier_is_counted_step_by_step(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = []
+
+    def counted(self: Reading, call: Any, x: np.ndarray) -> np.ndarray:
+        answered.append(len(x))
+        return ask(self, call, x)
+
+    ask = Reading.ask
+    monkeypatch.setattr(Reading, "ask", counted)
+    path = add_classifier(config(place), place / "bundles", Endpoints())
+    report = json.loads((path / "report.json").read_text())
+    steps = report["choice"]["asked"]
+    assert list(steps) == ["directions", "attributes", "mode", "bounds", "golden pairs"]
+    assert sum(step["images"] for step in steps.values()) == sum(answered)
+    assert steps["directions"]["images"] == report["choice"]["images_asked"] <= 1500
+    assert any(f"asked about {sum(answered):,} images: " in note for note in report["notes"])
 
 
 def test_a_classifier_with_a_feature_map_within_reach_brings_it_along(place: Path) -> None:
