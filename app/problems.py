@@ -94,6 +94,7 @@ BROKER_AWAY = Kind(503, "broker-unavailable", "The queue cannot be reached or is
 TOO_MANY_LISTENERS = Kind(503, "too-many-listeners", "Too many clients listen for events")
 STORE_FULL = Kind(503, "store-full", "There is no room for another result")
 BUNDLE_UNUSABLE = Kind(503, "bundle-unusable", "The files of this classifier or space cannot be used")
+NO_WORKERS = Kind(503, "no-workers", "No worker is there")
 NOT_READY = Kind(503, "not-ready", "The service is not ready")
 
 _LATER = (429, 503)

@@ -40,29 +40,31 @@ REFUSALS = frozenset(
 """Everything that an upload can be refused as."""
 
 
-def read_upload(upload: UploadFile, *, max_bytes: int, max_pixels: int) -> bytes:
-    """Read an uploaded file and make sure that it is worth a worker's time.
+def read_upload(upload: UploadFile, *, max_bytes: int) -> bytes:
+    """The bytes of an uploaded file; `check_image` says whether they are worth a worker's time.
 
     Args:
         upload: The file as it came; neither its name nor its declared type is believed.
         max_bytes: The largest file.
-        max_pixels: The largest image, rows times columns.
 
-    Returns:
-        The file's bytes.
+    Raises:
+        Problem: 413.
+    """
+    if (upload.size or 0) > max_bytes:
+        raise Problem(UPLOAD_TOO_LARGE, f"A file may have at most {max_bytes} bytes.")
+    return upload.file.read()
+
+
+def check_image(data: bytes, *, max_pixels: int) -> None:
+    """Refuse what is not one whole image of a size that can be explained.
+
+    Args:
+        data: The file's bytes.
+        max_pixels: The largest image, rows times columns.
 
     Raises:
         Problem: 413, 415 or 422, with the rule that is broken.
     """
-    if (upload.size or 0) > max_bytes:
-        raise Problem(UPLOAD_TOO_LARGE, f"A file may have at most {max_bytes} bytes.")
-    data = upload.file.read()
-    check_image(data, max_pixels=max_pixels)
-    return data
-
-
-def check_image(data: bytes, *, max_pixels: int) -> None:
-    """Refuse what is not one whole image of a size that can be explained. Raises what `read_upload` raises."""
     if not data:
         raise Problem(IMAGE_EMPTY, "The file has no bytes.")
     kind = sniff(data)

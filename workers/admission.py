@@ -1,29 +1,51 @@
 """Taking a job in, or refusing it: one script that Redis runs alone, so that no bound can be passed by two at once."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from redis import Redis
 
-from workers.errors import IdempotencyConflict, QueueFull, StoreFull, TooManyInFlight
+from workers.errors import IdempotencyConflict, NoWorkers, QueueFull, StoreFull, TooManyInFlight
 from workers.events import News
 from workers.jobs import JobRecord
-from workers.layout import MIX, PUBLISHED, STORED, WAITING, job_key, once_key, owner_key
+from workers.layout import (
+    MIX,
+    PUBLISHED,
+    SEEN,
+    SEEN_LASTS_S,
+    STORED,
+    WAITING,
+    WORKERS,
+    job_key,
+    once_key,
+    owner_key,
+    ready_key,
+)
 
 if TYPE_CHECKING:  # it knows where bundles lie, and so loads numpy, which whoever only reads jobs does not need
     from workers.settings import Settings
 
 _ADMIT = """
-local record, input, events, waiting, mix, published, stored, jobs, open, once = unpack(KEYS)
+local record, input, events, waiting, mix, published, stored, jobs, open, once, seen, workers = unpack(KEYS)
 local id, json, image, place, created, classifier, news = unpack(ARGV, 1, 7)
 local most_waiting, most_open, most_stored = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local remembered = ARGV[11]
+local seen_within, seen_lasts, claim = tonumber(ARGV[12]), tonumber(ARGV[13]), ARGV[14]
+
+local function somebody_is_there()
+  if redis.call('PTTL', seen) >= 1000 * (seen_lasts - seen_within) then return true end
+  for _, worker in ipairs(redis.call('SMEMBERS', workers)) do
+    if redis.call('EXISTS', claim .. worker) == 1 then return true end
+  end
+  return false
+end
 
 if remembered ~= '' then
   local known = redis.call('GET', once)
   if known then return {'known', known} end
 end
 if redis.call('EXISTS', record) == 1 then return {'created', id} end
+if seen_within > 0 and not somebody_is_there() then return {'no-workers', ''} end
 local count = redis.call('ZCARD', waiting)
 if count >= most_waiting then return {'queue-full', tostring(count)} end
 if most_open > 0 then
@@ -47,6 +69,10 @@ return {'created', id}
 """
 
 
+BATCH_FROM = 10**14
+"""Places of batch jobs begin here; interactive ones stand before."""
+
+
 @dataclass(frozen=True)
 class Rules:
     """How jobs are kept and how many are let in.
@@ -57,6 +83,7 @@ class Rules:
         keep_input: Keep the upload as long as the results; else it is erased when the job ends.
         lease_s: For how long a running job is believed to run without a sign of life.
         max_attempts: How many attempts may end without a word.
+        workers_seen_within_s: Within what time a worker must have been ready; 0: whether or not one ever was.
         most_waiting: How many jobs may wait.
         most_open: How many unfinished jobs one owner may have; those without an owner are not counted.
         most_stored: How many bytes uploads and results may take.
@@ -67,6 +94,7 @@ class Rules:
     keep_input: bool = False
     lease_s: float = 15.0
     max_attempts: int = 3
+    workers_seen_within_s: int = 0
     most_waiting: int = 500
     most_open: int = 100
     most_stored: int = 768 * 1024 * 1024
@@ -80,6 +108,7 @@ class Rules:
             keep_input=settings.KEEP_INPUT,
             lease_s=settings.LEASE_S,
             max_attempts=settings.MAX_ATTEMPTS,
+            workers_seen_within_s=settings.WORKERS_SEEN_WITHIN_S,
             most_waiting=settings.MAX_WAITING,
             most_open=settings.MAX_IN_FLIGHT,
             most_stored=settings.MAX_STORED_BYTES,
@@ -106,8 +135,21 @@ class Admission:
     """The door of one broker."""
 
     def __init__(self, client: Redis, rules: Rules) -> None:
-        self._rules = rules
+        self._client, self._rules = client, rules
         self._admit = client.register_script(_ADMIT)
+
+    def remembers(self, owner: str | None, key: str) -> bool:
+        """Whether an owner's Idempotency-Key stands for a job."""
+        return bool(self._client.exists(once_key(owner, key)))
+
+    def known(self, owner: str | None, once: Once) -> Accepted | None:
+        """The job that an earlier request with the same key made, or None if there was none.
+
+        Raises:
+            IdempotencyConflict: The key was used for another payload.
+        """
+        stored = cast("bytes | None", self._client.get(once_key(owner, once.key)))
+        return None if stored is None else Accepted(_same_job(stored.decode(), once), replayed=True)
 
     def admit(self, record: JobRecord, image: bytes, once: Once | None, most_open: int | None = None) -> Accepted:
         """Write a queued job down with its image, or refuse it. Safe to repeat for the same record.
@@ -123,6 +165,8 @@ class Admission:
             part.decode()
             for part in self._admit(keys=self._keys(record), args=self._arguments(record, image, once, most_open))
         )
+        if what == "no-workers":
+            raise NoWorkers(self._rules.workers_seen_within_s)
         if what == "queue-full":
             raise QueueFull(int(detail))
         if what == "too-many":
@@ -130,16 +174,15 @@ class Admission:
         if what == "store-full":
             raise StoreFull
         if what == "known":
-            job_id, _, digest = detail.partition(" ")
-            if once is None or digest != once.digest:
-                raise IdempotencyConflict
+            job_id = _same_job(detail, once)
             return Accepted(job_id, replayed=job_id != record.id)
         return Accepted(record.id)
 
     def _keys(self, record: JobRecord) -> list[str]:
         job = [job_key(record.id), job_key(record.id, "input"), job_key(record.id, "events")]
         owner = [owner_key(record.owner, "jobs"), owner_key(record.owner, "open")]
-        return [*job, WAITING, MIX, PUBLISHED, STORED, *owner, record.remembered or job_key(record.id)]
+        once = record.remembered or job_key(record.id)
+        return [*job, WAITING, MIX, PUBLISHED, STORED, *owner, once, SEEN, WORKERS]
 
     def _arguments(
         self, record: JobRecord, image: bytes, once: Once | None, most_open: int | None
@@ -156,7 +199,18 @@ class Admission:
             (most_open or self._rules.most_open) if record.owner is not None else 0,
             self._rules.most_stored,
             f"{record.id} {once.digest}" if once else "",
+            self._rules.workers_seen_within_s,
+            SEEN_LASTS_S,
+            ready_key(""),
         ]
+
+
+def _same_job(remembered: str, once: Once | None) -> str:
+    """The job's id in what is remembered of an Idempotency-Key, if the payload is that one's."""
+    job_id, _, digest = remembered.partition(" ")
+    if once is None or digest != once.digest:
+        raise IdempotencyConflict
+    return job_id
 
 
 def milliseconds(record: JobRecord) -> int:
@@ -166,4 +220,4 @@ def milliseconds(record: JobRecord) -> int:
 
 def place(record: JobRecord) -> int:
     """Where a job stands among those that wait: the interactive before the batch, the earlier before the later."""
-    return milliseconds(record) + (10**14 if record.priority == "batch" else 0)
+    return milliseconds(record) + (BATCH_FROM if record.priority == "batch" else 0)

@@ -9,6 +9,7 @@
     ├── ClassifierUnreachable  classifier-unreachable
     ├── BrokerFull           broker-full         also a RedisError, for whoever answers "the broker is away"
     ├── Refused              a job is not accepted
+    │   ├── NoWorkers            no-workers
     │   ├── QueueFull            queue-full
     │   ├── TooManyInFlight      too-many-in-flight
     │   ├── StoreFull            store-full
@@ -85,6 +86,17 @@ class Refused(WorkerError):
 
     code = "refused"
     title = "The job was not accepted"
+
+
+class NoWorkers(Refused):
+    """Nobody is there to work on it."""
+
+    code = "no-workers"
+    title = "No worker is there"
+
+    def __init__(self, within_s: int) -> None:
+        super().__init__(f"No worker has been ready within the last {within_s} s; nothing was accepted.")
+        self.within_s = within_s
 
 
 class QueueFull(Refused):

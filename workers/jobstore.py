@@ -108,12 +108,24 @@ class JobStore:
             The job's id, or that of the job that an earlier request with the same key made.
 
         Raises:
-            QueueFull, TooManyInFlight, StoreFull: A bound is reached; nothing was kept.
+            NoWorkers, QueueFull, TooManyInFlight, StoreFull: It is not the time for it; nothing was kept.
             IdempotencyConflict: The key was used for another payload.
             BrokerFull: The broker has no memory left; nothing was kept.
         """
         with _naming_what_is_full():
             return self._admission.admit(record, image, once, most_open)
+
+    def known(self, owner: str | None, once: Once) -> Accepted | None:
+        """The job that an owner's earlier request with the same Idempotency-Key made, or None if there was none.
+
+        Raises:
+            IdempotencyConflict: The key was used for another payload.
+        """
+        return self._admission.known(owner, once)
+
+    def remembers(self, owner: str | None, key: str) -> bool:
+        """Whether an owner's Idempotency-Key stands for a job, whatever was sent with it."""
+        return self._admission.remembers(owner, key)
 
     # --- Asking ------------------------------------------------------------------------------------------------
 
@@ -133,7 +145,7 @@ class JobStore:
 
     def load(self) -> Load:
         """How busy the service is; `load().finish_s(position)` is an honest time to wait."""
-        return measure(self._client, self._clock().timestamp())
+        return measure(self._client)
 
     def jobs_of(
         self,

@@ -22,6 +22,7 @@ contrafact:owner:<owner>:open   set: those that are not over
 contrafact:once:<owner>:<hash>  "<id> <payload's digest>": an Idempotency-Key and what it stands for
 contrafact:workers              set: workers that claimed to be ready
 contrafact:ready:<worker>       one's claim; expires when it falls silent
+contrafact:seen                 the worker that claimed last; what is left of SEEN_LASTS_S tells when
 contrafact:outbox, :letters     sorted set and hash: what webhooks are to be told, by the time it is due
 """
 
@@ -39,9 +40,13 @@ ERASED = "contrafact:erased"
 ENDED = "contrafact:ended"
 SERVICE = "contrafact:service"
 WORKERS = "contrafact:workers"
+SEEN = "contrafact:seen"
 OUTBOX = "contrafact:outbox"
 LETTERS = "contrafact:outbox:letters"
 RECONCILER = "contrafact:reconciler"
+
+SEEN_LASTS_S = 86_400
+"""For how long it is known after its last claim that there was a worker."""
 
 
 def job_key(job_id: str, part: str | None = None) -> str:

@@ -10,8 +10,7 @@ from typing import Any, cast
 
 from redis import Redis
 
-from workers.jobs import JobRecord
-from workers.layout import MIX, RUNNING, WAITING, WORKERS, job_key, ready_key, service_key
+from workers.layout import MIX, RUNNING, WAITING, WORKERS, ready_key, service_key
 
 KEPT = 50
 """How many service times are remembered, of all and of each classifier."""
@@ -28,14 +27,12 @@ class Load:
         running: Jobs that are worked on.
         workers: Workers that are ready.
         service_s: Mean service time of the last jobs, weighted by what waits.
-        oldest_s: How long the first in the queue has waited, in seconds.
     """
 
     waiting: int
     running: int
     workers: int
     service_s: float
-    oldest_s: float = 0.0
 
     def start_s(self, position: int) -> float:
         """Seconds until a job at this place of the queue (1 is next) is begun."""
@@ -69,20 +66,18 @@ def _claims(client: Redis) -> list[str]:
     return [claim.decode() for claim in claims if claim is not None]
 
 
-def measure(client: Redis, now: float) -> Load:
-    """Look at one broker; `now` is the time in seconds since the epoch."""
+def measure(client: Redis) -> Load:
+    """Look at one broker."""
     with client.pipeline(transaction=False) as pipe:
         pipe.zcard(WAITING)
         pipe.scard(RUNNING)
         pipe.hgetall(MIX)
-        pipe.zrange(WAITING, 0, 0)
-        waiting, running, mix, first = pipe.execute()
+        waiting, running, mix = pipe.execute()
     return Load(
         waiting=waiting,
         running=running,
         workers=ready_workers(client),
         service_s=_service_s(client, {name.decode(): int(count) for name, count in mix.items() if int(count) > 0}),
-        oldest_s=_age_s(client, first[0].decode(), now) if first else 0.0,
     )
 
 
@@ -100,8 +95,3 @@ def _service_s(client: Redis, mix: dict[str, int]) -> float:
 
 def _mean(times: list[float]) -> float | None:
     return sum(times) / len(times) if times else None
-
-
-def _age_s(client: Redis, job_id: str, now: float) -> float:
-    record = cast("Any", client.get(job_key(job_id)))
-    return max(0.0, now - JobRecord.read(record).created_at.timestamp()) if record else 0.0

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable
 
 from workers.broker import BROKER_ERRORS, redis_client
-from workers.layout import WORKERS, ready_key
+from workers.full_broker import execute_even_if_full
+from workers.layout import SEEN, SEEN_LASTS_S, WORKERS, ready_key
 from workers.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -18,6 +19,9 @@ RENEWED_EVERY_S = 5
 
 class Readiness:
     """One worker's claim to be ready, `contrafact:ready:<host>:<pid>`, renewed from a thread of its child.
+
+    It is made to a full broker too, for a worker makes room. That there was a worker is known for longer than its claim
+    lasts (`contrafact:seen`), so that jobs are taken while it is replaced.
 
     To be made in the worker's parent, whose name it bears, so that the parent can withdraw it for a child that is dead.
 
@@ -53,7 +57,8 @@ class Readiness:
                 with client.pipeline() as pipe:
                     pipe.sadd(WORKERS, self._name)
                     pipe.set(ready_key(self._name), " ".join(self._held()), ex=LASTS_S)
-                    pipe.execute()
+                    pipe.set(SEEN, self._name, ex=SEEN_LASTS_S)
+                    execute_even_if_full(pipe)
             except BROKER_ERRORS as error:
                 log.warning("broker away (%s); readiness is announced again when it is back", type(error).__name__)
             self._withdrawn.wait(RENEWED_EVERY_S)

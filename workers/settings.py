@@ -13,6 +13,7 @@ from pydantic_settings import SettingsConfigDict
 
 from models.store import DEFAULT_BUNDLES
 from workers.endpoints import Endpoints
+from workers.layout import SEEN_LASTS_S
 from workers.logs import LogFormat
 
 
@@ -38,6 +39,7 @@ class Settings(Endpoints):
         MAX_ATTEMPTS: How many attempts may end without a word before a job fails as `worker-lost`.
         LEASE_S: For how long a running job is believed to run without a sign of life.
         STOP_GRACE_S: How long a worker that is told to stop works on before it hands its job back.
+        WORKERS_SEEN_WITHIN_S: Jobs are refused if no worker was ready within this time; 0: they are taken, and wait.
         MAX_WAITING: How many jobs may wait; more are refused.
         MAX_IN_FLIGHT: How many unfinished jobs one owner may have.
         MAX_STORED_BYTES: How many bytes uploads and results may take in the broker.
@@ -64,6 +66,7 @@ class Settings(Endpoints):
     MAX_ATTEMPTS: PositiveInt = 3
     LEASE_S: PositiveInt = 15
     STOP_GRACE_S: float = Field(default=20.0, ge=0)
+    WORKERS_SEEN_WITHIN_S: int = Field(default=60, ge=0, le=SEEN_LASTS_S)
     MAX_WAITING: PositiveInt = 500
     MAX_IN_FLIGHT: PositiveInt = 100
     MAX_STORED_BYTES: PositiveInt = 768 * 1024 * 1024

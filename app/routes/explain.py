@@ -16,18 +16,20 @@ from app.examples import QUEUED_JOB, SUCCEEDED_JOB
 from app.problems import Problem, problem_responses
 from app.schemas import ExplainForm, Job, job_path
 from app.service import Service, TheCaller, TheService, at_least_one
-from app.uploads import read_upload
+from app.uploads import check_image, read_upload
 from app.waiting import preferred_wait_s
 from models.classes import direction_about
 from models.errors import NoSuchClass, OtherClass
 from models.manifest import ClassifierManifest, Mode
 from workers.admission import Accepted, Once
-from workers.errors import IdempotencyConflict, QueueFull, StoreFull, TooManyInFlight
-from workers.jobs import JobRecord, Priority
+from workers.errors import IdempotencyConflict, NoWorkers, QueueFull, StoreFull, TooManyInFlight
+from workers.jobs import JobRecord, JobRequest, Priority
 from workers.jobstore import utc_now
 from workers.tracing import current_traceparent
 
 RETRY_STORE_S = 60
+RETRY_WORKERS_S = 10
+"""A worker that starts needs some ten seconds to replay its golden pairs."""
 
 
 def only_multipart(request: Request) -> None:
@@ -47,7 +49,8 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         description="The client's own name for this request, such as a UUID. Sent again with the same payload, the "
-        "first job comes again, with `Idempotency-Replayed: true`; with another payload, 422. It lasts as its job.",
+        "first job comes again, with `Idempotency-Replayed: true`, whatever has changed here since; with another "
+        "payload, 422. It lasts as its job.",
     ),
 ]
 Prefer = Annotated[
@@ -126,6 +129,7 @@ router = APIRouter(tags=["explain"])
             problems.QUEUE_FULL,
             problems.TOO_MANY_UPLOADS,
             problems.BROKER_AWAY,
+            problems.NO_WORKERS,
             problems.STORE_FULL,
             problems.BUNDLE_UNUSABLE,
         ),
@@ -183,8 +187,43 @@ def _accept(
 ) -> tuple[Accepted, Priority]:
     """Check everything that was sent, and write it down as a job that is still to be published.
 
+    What was accepted before stays so: a request that comes again is known before anything else is looked up.
+
     Raises:
         Problem: It is not taken.
+    """
+    image = read_upload(form.image, max_bytes=service.settings.MAX_UPLOAD_BYTES)
+    once = None if idempotency_key is None else Once(idempotency_key, _digest(form, image))
+    priority: Priority = "batch" if "batch" in (caller.priority, form.priority) else "interactive"
+    known = None if once is None else _known(service, caller, once)
+    if known is not None:
+        return known, priority
+    asked = _asked(service, form)
+    check_image(image, max_pixels=service.settings.MAX_PIXELS)
+    record = JobRecord(
+        id=str(uuid4()),
+        request=asked,
+        owner=caller.client,
+        priority=priority,
+        callback=form.callback,
+        traceparent=traceparent if service.traces.on else None,
+        created_at=utc_now(),
+    )
+    return _create(service, record, image, once, caller.most_jobs), priority
+
+
+def _known(service: Service, caller: Caller, once: Once) -> Accepted | None:
+    try:
+        return service.jobs.known(caller.client, once)
+    except IdempotencyConflict:
+        raise _key_reused() from None
+
+
+def _asked(service: Service, form: ExplainForm) -> JobRequest:
+    """What the form asks for, of what is there to be asked for.
+
+    Raises:
+        Problem: It is not there.
     """
     classifier = service.open_classifier(form.classifier_id, form.classifier_version).manifest
     service.bundles.open_space(classifier.space.id, classifier.space.version)
@@ -195,23 +234,21 @@ def _accept(
     if form.callback is not None and form.callback not in service.webhooks:
         known = ", ".join(service.webhooks) or "none"
         raise Problem(problems.WEBHOOK_NOT_FOUND, f"The webhooks that are configured: {known}.")
-    settings = service.settings
-    image = read_upload(form.image, max_bytes=settings.MAX_UPLOAD_BYTES, max_pixels=settings.MAX_PIXELS)
-    asked = form.job_request(classifier.version, direction, _mode(classifier, form))
-    record = JobRecord(
-        id=str(uuid4()),
-        request=asked,
-        owner=caller.client,
-        priority="batch" if "batch" in (caller.priority, form.priority) else "interactive",
-        callback=form.callback,
-        traceparent=traceparent if service.traces.on else None,
-        created_at=utc_now(),
-    )
-    once = None if idempotency_key is None else Once(idempotency_key, _digest(form, image))
+    return form.job_request(classifier.version, direction, _mode(classifier, form))
+
+
+def _create(service: Service, record: JobRecord, image: bytes, once: Once | None, most_open: int | None) -> Accepted:
+    """Write the job down.
+
+    Raises:
+        Problem: There is no room for it, or nobody who would do it.
+    """
     try:
-        return service.jobs.create(record, image, once, caller.most_jobs), record.priority
+        return service.jobs.create(record, image, once, most_open)
     except IdempotencyConflict:
-        raise Problem(problems.KEY_REUSED, "Another payload was sent with this Idempotency-Key before.") from None
+        raise _key_reused() from None
+    except NoWorkers as nobody:
+        raise Problem(problems.NO_WORKERS, str(nobody), retry_after_s=RETRY_WORKERS_S) from None
     except QueueFull as full:
         wait_s = at_least_one(service.load().room_s())
         raise Problem(problems.QUEUE_FULL, str(full), retry_after_s=wait_s) from None
@@ -220,6 +257,10 @@ def _accept(
         raise Problem(problems.TOO_MANY_JOBS, str(many), retry_after_s=wait_s) from None
     except StoreFull as full:
         raise Problem(problems.STORE_FULL, str(full), retry_after_s=RETRY_STORE_S) from None
+
+
+def _key_reused() -> Problem:
+    return Problem(problems.KEY_REUSED, "Another payload was sent with this Idempotency-Key before.")
 
 
 def _direction(classifier: ClassifierManifest, form: ExplainForm) -> str:

@@ -25,11 +25,11 @@ def client_of(app: FastAPI, key: str | None = None) -> TestClient:
 
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Settings of a service with toy bundles whose broker runs."""
+    """Settings of a service with toy bundles whose broker runs, and which takes jobs though nobody works on them."""
     bundles = tmp_path_factory.mktemp("bundles")
     write_toys(bundles)
     run_dir = Path(tempfile.mkdtemp(prefix="contrafact-"))  # a socket's path must be short
-    settings = Settings(BUNDLES_DIR=bundles, RUN_DIR=run_dir)
+    settings = Settings(BUNDLES_DIR=bundles, RUN_DIR=run_dir, WORKERS_SEEN_WITHIN_S=0)
     ensure_broker(settings)
     try:
         yield settings

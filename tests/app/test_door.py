@@ -15,7 +15,7 @@ from app.main import create_app
 from app.service import Service
 from app.settings import Settings
 from tests.app.conftest import client_of
-from tests.app.test_explain import PNG, assert_problem, post
+from tests.app.test_explain import PNG, assert_problem, post, post_once
 from tests.app.test_jobs import FRAMES, STRIP, stored_report
 from workers.jobstore import utc_now
 
@@ -192,6 +192,23 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_back(client_with: Cli
     assert 1 <= int(answer.headers["retry-after"]) <= 60
     assert client.get("/jobs").status_code == 200, "looking is not counted"
     assert post(client_with("other")).status_code == 202
+
+
+def test_to_ask_for_a_job_again_is_not_counted(client_with: ClientOf) -> None:
+    client = client_with(rate="1/minute")
+    first = post_once(client, "one").json()
+    assert [post_once(client, "one").json()["id"] for _ in range(3)] == [first["id"]] * 3
+    assert_problem(post_once(client, "two"), 429, "rate-exceeded")
+    other = client_with("other", rate="1/minute")
+    assert post_once(other, "two").status_code == 202
+    assert_problem(post_once(other, "one"), 429, "rate-exceeded")
+
+
+def test_a_client_with_as_many_jobs_as_it_may_have_gets_the_same_job_again(client_with: ClientOf) -> None:
+    client = client_with(most_jobs=1)
+    first = post_once(client, "one").json()
+    assert post_once(client, "one").json()["id"] == first["id"]
+    assert_problem(post_once(client, "two"), 429, "too-many-jobs")
 
 
 def test_a_client_may_have_so_many_unfinished_jobs(client_with: ClientOf) -> None:

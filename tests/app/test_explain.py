@@ -13,12 +13,14 @@ from redis import Redis
 from app.main import create_app
 from app.service import Service
 from app.settings import Settings
+from app.webhooks import Webhook
 from models.bundle import write_bundle
 from tests.app.conftest import client_of
 from tests.app.uploads import BAD_UPLOADS, GOOD_UPLOADS, BadUpload
 from tests.toys import classifier_files, classifier_manifest, write_toys
 from workers.broker import published_jobs, queue_length
 from workers.jobstore import JobStore
+from workers.layout import SEEN, SEEN_LASTS_S, WORKERS, ready_key
 from workers.upkeep import Upkeep
 
 PNG = GOOD_UPLOADS["PNG"]
@@ -262,10 +264,93 @@ def test_a_key_without_end_is_refused(client: TestClient) -> None:
     assert fields_at_fault(post_once(client, "x" * 256)) == {"idempotency-key"}
 
 
+def unservable(service: Service, tmp_path: Path) -> TestClient:
+    """A client of the same service once its classifiers are gone and nobody works any more."""
+    return limited(service, BUNDLES_DIR=tmp_path, WORKERS_SEEN_WITHIN_S=60)
+
+
+def test_the_same_request_is_the_same_job_when_nothing_could_be_accepted_any_more(
+    client: TestClient, service: Service, tmp_path: Path
+) -> None:
+    first = post_once(client, "one")
+    for later in (unservable(service, tmp_path), limited(service, MAX_WAITING=1), limited(service, MAX_PIXELS=1)):
+        again = post_once(later, "one")
+        assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+        assert again.headers["idempotency-replayed"] == "true"
+        assert post_once(later, "two").status_code in (404, 413, 429)
+
+
+def test_the_same_request_is_the_same_job_when_its_webhook_is_gone(service: Service) -> None:
+    pacs = Webhook(url="https://pacs.example.org", secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    told = client_of(create_app(service.settings, replace(service, webhooks={"pacs": pacs})))
+    first = post_once(told, "one", callback="pacs")
+    client = client_of(create_app(service.settings, service))
+    assert post_once(client, "one", callback="pacs").json()["id"] == first.json()["id"]
+    assert_problem(post_once(client, "two", callback="pacs"), 404, "webhook-not-found")
+
+
+def test_a_key_is_held_to_its_payload_when_its_classifier_is_gone(
+    client: TestClient, service: Service, tmp_path: Path
+) -> None:
+    post_once(client, "one")
+    assert_problem(post_once(unservable(service, tmp_path), "one", frames="5"), 422, "idempotency-key-reused")
+
+
+def test_a_key_whose_job_was_erased_is_free_again(client: TestClient) -> None:
+    first = post_once(client, "one").json()
+    client.delete(first["links"]["self"])
+    again = post_once(client, "one")
+    assert (again.status_code, "idempotency-replayed" in again.headers) == (202, False)
+    assert again.json()["id"] != first["id"]
+
+
+# --- When nobody works -----------------------------------------------------------------------------------------------
+
+
+def seen(broker: Redis, seconds_ago: int) -> None:
+    """A worker claimed to be ready so long ago, and has fallen silent since."""
+    broker.set(SEEN, "here:1", ex=SEEN_LASTS_S - seconds_ago)
+
+
+def test_without_a_worker_nothing_is_accepted(service: Service, broker: Redis) -> None:
+    answer = post(limited(service, WORKERS_SEEN_WITHIN_S=60))
+    problem = assert_problem(answer, 503, "no-workers")
+    assert "60 s" in problem["detail"]
+    assert int(answer.headers["retry-after"]) >= 1
+    assert_nothing_queued(broker)
+
+
+def test_a_worker_that_was_there_a_moment_ago_may_come_back(service: Service, broker: Redis) -> None:
+    client = limited(service, WORKERS_SEEN_WITHIN_S=60)
+    seen(broker, seconds_ago=50)
+    assert post(client).status_code == 202
+    seen(broker, seconds_ago=70)
+    assert_problem(post(client), 503, "no-workers")
+
+
+def test_a_worker_that_claims_to_be_ready_is_there_however_short_the_time(service: Service, broker: Redis) -> None:
+    client = limited(service, WORKERS_SEEN_WITHIN_S=1)
+    seen(broker, seconds_ago=4)
+    broker.sadd(WORKERS, "dead:1", "here:1")
+    assert_problem(post(client), 503, "no-workers")
+    broker.set(ready_key("here:1"), "toy/1")
+    assert post(client).status_code == 202
+
+
+def test_jobs_may_be_taken_though_nobody_was_ever_there(service: Service) -> None:
+    assert post(limited(service, WORKERS_SEEN_WITHIN_S=0)).status_code == 202
+
+
+def test_what_cannot_be_explained_is_refused_for_that_and_not_for_want_of_a_worker(service: Service) -> None:
+    client = limited(service, WORKERS_SEEN_WITHIN_S=60)
+    assert_problem(post(client, classifier_id="nobody"), 404, "classifier-not-found")
+    assert_problem(post(client, b"nothing"), 415, "unsupported-image")
+
+
 # --- When there is no room -------------------------------------------------------------------------------------------
 
 
-def limited(service: Service, **limits: int) -> TestClient:
+def limited(service: Service, **limits: Any) -> TestClient:
     """A client of the same service with other bounds."""
     settings = service.settings.model_copy(update=limits)
     return client_of(create_app(settings))

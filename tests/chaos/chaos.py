@@ -35,7 +35,7 @@ from tests.slow_toys import write_slow_toys
 from tests.toys import first_for, image
 from workers.admission import Once, Rules
 from workers.broker import BROKER_ERRORS, ensure_broker, make_celery, redis_client, stop_broker, submit
-from workers.errors import QueueFull
+from workers.errors import NoWorkers, QueueFull
 from workers.jobs import JobRecord, JobRequest
 from workers.jobstore import JobStore, utc_now
 from workers.layout import RUNNING
@@ -100,7 +100,7 @@ class Chaos:
     def _is_accepted(self, store: JobStore, record: JobRecord) -> bool:
         try:
             return bool(store.create(record, UPLOAD, Once(record.id, "the same")).job_id == record.id)
-        except (QueueFull, *BROKER_ERRORS):
+        except (NoWorkers, QueueFull, *BROKER_ERRORS):
             return False
 
     def kill_until_over(self, mean_s: float) -> None:

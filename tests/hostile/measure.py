@@ -87,7 +87,8 @@ def service() -> Iterator[tuple[httpx2.Client, psutil.Process]]:
     with tempfile.TemporaryDirectory(prefix="contrafact-") as folder:
         bundles = Path(folder) / "bundles"
         write_toys(bundles)
-        settings = Settings(BUNDLES_DIR=bundles, RUN_DIR=Path(folder) / "run", MAX_WAITING=10_000, MAX_IN_FLIGHT=10_000)
+        takes_all = {"MAX_WAITING": 10_000, "MAX_IN_FLIGHT": 10_000, "WORKERS_SEEN_WITHIN_S": 0}
+        settings = Settings(BUNDLES_DIR=bundles, RUN_DIR=Path(folder) / "run", **takes_all)
         with running_face(settings) as (url, face), httpx2.Client(base_url=url, timeout=60, trust_env=False) as client:
             yield client, face
 

@@ -29,6 +29,7 @@ from workers.broker import (
     submit,
 )
 from workers.errors import BrokerMissing
+from workers.layout import SEEN, SEEN_LASTS_S
 from workers.readiness import LASTS_S, Readiness
 from workers.settings import Settings
 
@@ -124,6 +125,21 @@ def test_a_worker_is_ready_from_its_announcement_to_its_withdrawal(private_setti
     assert 0 < client.ttl(key) <= LASTS_S
     readiness.withdraw()
     assert ready_workers(client) == 0
+    assert SEEN_LASTS_S - 10 < client.ttl(SEEN) <= SEEN_LASTS_S, "that there was one is known still"
+
+
+def test_a_worker_is_ready_for_a_full_broker_too(private_settings: Settings, client: Redis) -> None:
+    readiness = Readiness(private_settings)
+    client.config_set("maxmemory", "1")
+    try:
+        readiness.announce()
+        deadline = time.monotonic() + 5
+        while not ready_workers(client) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert (ready_workers(client), client.exists(SEEN)) == (1, 1)
+    finally:
+        client.config_set("maxmemory", private_broker.MAX_MEMORY)
+        readiness.withdraw()
 
 
 # --- The private server ----------------------------------------------------------------------------------------------

@@ -71,4 +71,3 @@ def test_what_waits_runs_and_works_is_counted(store: JobStore, client: Redis) ->
     client.set(ready_key("alive"), "ready")
     load = store.load()
     assert (load.waiting, load.running, load.workers) == (2, 1, 1)
-    assert load.oldest_s > 0
