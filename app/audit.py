@@ -6,6 +6,7 @@ away in the middle breaks the chain. Lines taken from the end are told only by s
 of routes, ids of jobs, names of clients.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -56,13 +57,19 @@ class AuditLog:
         self._tail: tuple[int, int, str] = (0, 0, GENESIS)  # size, lines, hash
 
     def append(self, entry: Entry) -> None:
-        """Write one entry at the end."""
+        """Write one entry at the end.
+
+        Raises:
+            OSError: It is not there, or not whole; the next one goes on behind it.
+        """
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             size = os.fstat(self._file).st_size
             known, number, previous = self._tail if self._tail[0] == size else _tail(self._file, size)
             line = _line(number + 1, asdict(entry), previous)
-            os.write(self._file, line)
+            written = os.write(self._file, line)
+            if written < len(line):
+                raise OSError(errno.ENOSPC, "only a part of the entry was written")
             self._tail = (known + len(line), number + 1, json.loads(line)["hash"])
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)

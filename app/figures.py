@@ -7,14 +7,19 @@ from redis import Redis
 
 from models.store import Store
 from workers import tallies
+from workers.admission import BATCH_FROM
 from workers.broker import BROKER_ERRORS
-from workers.jobstore import JobStore
+from workers.jobs import Priority
+from workers.jobstore import JobStore, utc_now
 from workers.layout import WAITING
 from workers.load import loaded
 from workers.outbox import Outbox
 
-_BATCH_FROM = 10**14
-"""Places of batch jobs begin here; interactive ones stand before (`workers.admission.place`)."""
+_PLACES: dict[Priority, tuple[int, str | int, str | int]] = {
+    "interactive": (0, "-inf", f"({BATCH_FROM}"),
+    "batch": (BATCH_FROM, BATCH_FROM, "+inf"),
+}
+"""Of each priority: what its places count from (`workers.admission.place`), the lowest and the highest."""
 
 
 def figures_of(jobs: JobStore, broker: Redis, bundles: Store) -> Callable[[], Iterable[Metric]]:
@@ -37,13 +42,22 @@ def _up(value: int) -> Metric:
 def _queue(jobs: JobStore, broker: Redis) -> Iterable[Metric]:
     load = jobs.load()
     waiting = GaugeMetricFamily("contrafact_jobs_waiting", "Jobs in the queue", labels=("priority",))
-    waiting.add_metric(("interactive",), int(broker.zcount(WAITING, "-inf", f"({_BATCH_FROM}")))
-    waiting.add_metric(("batch",), int(broker.zcount(WAITING, _BATCH_FROM, "+inf")))
+    oldest = GaugeMetricFamily(
+        "contrafact_queue_oldest_seconds", "How long the job that waits longest has waited", labels=("priority",)
+    )
+    for priority, (begin, lowest, highest) in _PLACES.items():
+        waiting.add_metric((priority,), int(broker.zcount(WAITING, lowest, highest)))
+        first = broker.zrangebyscore(WAITING, lowest, highest, start=0, num=1, withscores=True)
+        oldest.add_metric((priority,), _seconds_since(float(first[0][1]) - begin) if first else 0.0)
     yield waiting
-    yield GaugeMetricFamily("contrafact_queue_oldest_seconds", "How long the next job has waited", load.oldest_s)
+    yield oldest
     yield GaugeMetricFamily("contrafact_jobs_running", "Jobs that are worked on", load.running)
     yield GaugeMetricFamily("contrafact_workers_ready", "Workers that have replayed their golden pairs", load.workers)
     yield GaugeMetricFamily("contrafact_service_seconds", "Mean service time of the last jobs", load.service_s)
+
+
+def _seconds_since(accepted_ms: float) -> float:
+    return max(0.0, utc_now().timestamp() - accepted_ms / 1000)
 
 
 def _jobs(jobs: JobStore, broker: Redis) -> Iterable[Metric]:

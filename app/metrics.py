@@ -39,6 +39,9 @@ class Metrics:
         self.webhooks = Counter(
             "contrafact_webhook_deliveries", "Tries to call a webhook", ("outcome",), registry=self.registry
         )
+        self.audit_failures = Counter(
+            "contrafact_audit_failures", "Entries that the audit log does not have", registry=self.registry
+        )
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""

@@ -122,6 +122,7 @@ class Witness:
             try:
                 self._audit.append(Entry(now_text(utc_now()), seen.client, name, what, outcome, seen.request_id))
             except OSError as error:
+                self._metrics.audit_failures.inc()
                 log.error("the audit log cannot be written (%s)", type(error).__name__)
 
 

@@ -1,6 +1,7 @@
 """The audit log holds a chain: whatever is changed, moved or taken away shows."""
 
 import json
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,6 +81,20 @@ def test_an_end_that_was_taken_away_shows_to_whoever_noted_the_head(log_file: Pa
     assert verify(log_file)[0] == 3
     with pytest.raises(AuditBroken, match="from the end"):
         verify(log_file, head)
+
+
+def test_an_entry_that_a_full_disk_takes_in_part_is_an_error_and_does_not_swallow_the_next(
+    log_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, write = AuditLog(log_file), os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda file, data: write(file, data[:20]))
+        with pytest.raises(OSError, match="part of the entry"):
+            log.append(entry(5))
+    log.append(entry(6))
+    assert "job-6" in log_file.read_text().splitlines()[-1]
+    with pytest.raises(AuditBroken, match="line 6"):
+        verify(log_file)
 
 
 def test_a_line_that_was_cut_off_by_a_loss_of_power_does_not_swallow_the_next(log_file: Path) -> None:

@@ -1,15 +1,26 @@
 """Prometheus is told of requests, queue, jobs, stages and models, in labels that have an end."""
 
+import errno
 import re
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
+from app.audit import AuditLog, verify
+from app.main import create_app
 from app.service import Service
+from tests.app.conftest import client_of
 from tests.app.test_explain import post
 from tests.app.test_health import announce_a_worker
 from tests.app.test_jobs import failed, queued, succeeded
+from tests.workers.examples import a_job
+from workers.jobs import Priority
+from workers.jobstore import utc_now
 from workers.tallies import STAGES
 
 
@@ -35,7 +46,6 @@ def test_the_queue_and_the_ends_of_jobs_are_told(client: TestClient, service: Se
     assert told["contrafact_jobs_waiting", "priority=batch"] == 1
     assert told["contrafact_jobs_running",] == 0
     assert told["contrafact_workers_ready",] == 1
-    assert told["contrafact_queue_oldest_seconds",] >= 0
     assert told["contrafact_jobs_ended_total", "status=succeeded"] == 1
     assert told["contrafact_jobs_ended_total", "status=failed"] == 1
     assert told["contrafact_job_attempts_total", "attempts=1"] == 2
@@ -43,6 +53,44 @@ def test_the_queue_and_the_ends_of_jobs_are_told(client: TestClient, service: Se
     assert told["contrafact_stored_bytes",] > 0
     assert told["contrafact_model_loaded", "id=toy", "version=1"] == 1
     assert told["contrafact_classifier_served", "id=toy", "version=1"] == 1
+
+
+def test_the_age_of_the_oldest_job_is_told_for_each_priority(client: TestClient, service: Service) -> None:
+    ages: list[tuple[Priority, float]] = [("interactive", 30), ("interactive", 90), ("batch", 600), ("batch", 300)]
+    for number, (priority, age_s) in enumerate(ages):
+        accepted_at = utc_now() - timedelta(seconds=age_s)
+        record = a_job(str(number)).model_copy(update={"priority": priority, "created_at": accepted_at})
+        service.jobs.create(record, b"")
+    told = figures(client)
+    assert told["contrafact_queue_oldest_seconds", "priority=interactive"] == pytest.approx(90, abs=10)
+    assert told["contrafact_queue_oldest_seconds", "priority=batch"] == pytest.approx(600, abs=10)
+    service.jobs.start("1")
+    assert figures(client)["contrafact_queue_oldest_seconds", "priority=interactive"] == pytest.approx(30, abs=10)
+
+
+def test_where_nothing_waits_the_oldest_is_of_no_age(client: TestClient) -> None:
+    told = figures(client)
+    for priority in ("interactive", "batch"):
+        assert told["contrafact_queue_oldest_seconds", f"priority={priority}"] == 0
+
+
+def test_an_entry_that_the_audit_log_does_not_have_is_counted(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = AuditLog(tmp_path / "audit.jsonl")
+    client = client_of(create_app(service.settings, replace(service, audit=log)))
+    assert figures(client)["contrafact_audit_failures_total",] == 0
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as full:
+        full.setattr(AuditLog, "append", refuse)
+        assert post(client).status_code == 202, "the answer does not wait for the log"
+    assert figures(client)["contrafact_audit_failures_total",] == 1
+    post(client)
+    assert figures(client)["contrafact_audit_failures_total",] == 1
+    assert verify(tmp_path / "audit.jsonl")[0] == 1
 
 
 def test_stages_are_histograms_of_the_records(client: TestClient, service: Service) -> None:
