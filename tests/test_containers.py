@@ -12,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.test_documents import settings_names
+from workers import private_broker
 
 ROOT = Path(__file__).parents[1]
 COMPOSE_FILES = ("docker-compose.yml", "docker-compose.cpu.yml")
@@ -131,6 +132,24 @@ def test_the_broker_forgets_no_accepted_job() -> None:
     assert options["--appendfsync"] == "always"
     assert options["--maxmemory-policy"] == "noeviction"
     assert [volume.split(":")[1] for volume in redis["volumes"]] == ["/data"]
+
+
+def test_what_is_erased_leaves_the_broker_s_disk() -> None:
+    command = compose()["services"]["redis"]["command"]
+    assert_forgets_what_is_erased(dict(zip(command[1::2], command[2::2], strict=True)))
+
+
+def assert_forgets_what_is_erased(options: dict[str, str]) -> None:
+    """No snapshot keeps it, the file is written anew no later than a private broker's, and the API may ask for it."""
+    assert options["--save"] == ""
+    assert 0 < int(options["--auto-aof-rewrite-percentage"]) <= 100
+    assert _mb(options["--auto-aof-rewrite-min-size"]) <= _mb(private_broker.REWRITTEN_FROM)
+    assert not any("rename-command" in option for option in options)
+
+
+def _mb(size: str) -> int:
+    number, unit = int(size[:-2]), size[-2:]
+    return number * {"mb": 1, "gb": 1024}[unit]
 
 
 @pytest.mark.parametrize("service", ["api", "worker"])

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.test_documents import settings_names
+from tests.test_containers import assert_forgets_what_is_erased
+from tests.test_documents import section, settings_names
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "docs/examples/kubernetes").glob("*.yaml"))
@@ -127,6 +128,18 @@ def test_the_broker_forgets_nothing() -> None:
     arguments = " ".join(pods()["contrafact-redis"]["containers"][0]["args"])
     for promise in ("--appendonly yes", "--appendfsync always", "--maxmemory-policy noeviction"):
         assert promise in arguments
+
+
+def test_what_is_erased_leaves_the_broker_s_disk() -> None:
+    arguments = pods()["contrafact-redis"]["containers"][0]["args"]
+    assert_forgets_what_is_erased(dict(zip(arguments[1::2], arguments[2::2], strict=True)))
+
+
+def test_it_is_said_what_becomes_of_the_audit_logs_of_pods_that_are_gone() -> None:
+    page = section("howto/let-clients-in.md", "The audit log")
+    (api,) = pods()["contrafact-api"]["containers"]
+    file = next(variable["value"] for variable in api["env"] if variable["name"] == "AUDIT_FILE")
+    assert file.replace("$(POD)", "POD") in page
 
 
 def test_keda_scales_the_worker_by_figures_that_the_api_tells() -> None:

@@ -35,6 +35,8 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 LONGEST_SOCKET_PATH = 100
 MAX_MEMORY = "1gb"
+REWRITTEN_FROM = "1gb"
+"""The size from which the server writes its file anew by itself; the reconciler asks for it long before (`upkeep`)."""
 
 _children: dict[Path, subprocess.Popen[bytes]] = {}
 """The servers that this process started: kept so that they can be reaped."""
@@ -116,7 +118,7 @@ def _spawn(binary: Path, run_dir: Path) -> subprocess.Popen[bytes]:
         "dir": str(run_dir.absolute()),
         "appendonly": "yes",
         "appendfsync": "always",
-        "auto-aof-rewrite-min-size": "1gb",
+        "auto-aof-rewrite-min-size": REWRITTEN_FROM,
         "save": "",
         "maxmemory": MAX_MEMORY,
         "maxmemory-policy": "noeviction",
