@@ -26,7 +26,8 @@ U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 
 MOST_PIXELS = 48_000_000
-"""Of all frames of a strip together, rows times columns: 9 frames of 5.3 million each."""
+"""Of all frames of a strip together, rows times columns: 9 frames of 5.3 million each. A flip between them comes on
+top."""
 
 
 class TooLargeForFullResolution(WorkerError):
@@ -65,24 +66,29 @@ def original_for(request: JobRequest, image: PreparedImage) -> U8 | None:
 def full_parts(
     explanation: Explanation, pixels: U8, original: U8, spec: ImageSpec, should_abort: Callable[[], bool]
 ) -> dict[str, bytes]:
-    """Every frame at the resolution of the image that was sent, as a PNG by the name of its part.
+    """Every frame at the resolution of the image that was sent, and the flip where it is none of the frames.
 
     Args:
         explanation: in residual mode.
         pixels: the input, uint8 [C, S, S].
         original: the image it was prepared from.
         spec: how it was prepared.
-        should_abort: asked before each frame.
+        should_abort: asked before each picture.
+
+    Returns:
+        PNGs by the names of their parts.
 
     Raises:
         Aborted: `should_abort` said so.
     """
+    wanted = {f"full/{frame.index}.png": frame.pixels for frame in explanation.frames}
+    if explanation.flip.frame is None and explanation.flip.pixels is not None:
+        wanted["full/flip.png"] = explanation.flip.pixels
     parts = {}
-    for frame in explanation.frames:
+    for name, changed in wanted.items():
         if should_abort():
             raise Aborted
-        full = at_full_resolution(original, pixels, frame.pixels, spec)
-        parts[f"full/{frame.index}.png"] = encode_png(full, effort=1)
+        parts[name] = encode_png(at_full_resolution(original, pixels, changed, spec), effort=1)
     return parts
 
 

@@ -24,6 +24,11 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True)
 
 
+def _left_out(value: object) -> bool:
+    """What came later into reports is left out where there is nothing to say, so that earlier ones read as they did."""
+    return value in (None, 0.0)
+
+
 # --- What is asked -------------------------------------------------------------------------------------------------
 
 
@@ -68,6 +73,28 @@ class InputReport(Value):
     rows: int
     columns: int
     kind: Literal["png", "jpeg", "tiff", "dicom"]
+
+
+class ClassifiedReport(Value):
+    """What f was given for every probability in the report, as the classifier's manifest declares it.
+
+    Attributes:
+        width: In pixels.
+        height: In pixels.
+        channels: 1 is grey, 3 is colour, or grey three times.
+        dtype: Of each value.
+        range: What black and white were made, before `mean` and `std`.
+        mean: Subtracted per channel; left out where nothing was.
+        std: Divided by per channel; left out where nothing was.
+    """
+
+    width: int
+    height: int
+    channels: int
+    dtype: Literal["float32", "uint8"]
+    range: tuple[float, float]
+    mean: tuple[float, ...] | None = Field(default=None, exclude_if=_left_out)
+    std: tuple[float, ...] | None = Field(default=None, exclude_if=_left_out)
 
 
 class ReconstructionReport(Value):
@@ -123,6 +150,9 @@ class FlipReport(Value):
     probability: Probability | None = None
     frame: int | None = None
     changed_pixels: float | None = None
+    pixels_sha256: str | None = Field(
+        default=None, exclude_if=_left_out, description="SHA-256 of the flip's pixels, taken as that of a frame's."
+    )
 
 
 class ReasonReport(Value):
@@ -174,6 +204,14 @@ class HeatmapsReport(Value):
     strip: str | None = None
     gradcam: str | None = None
     occlusion: str | None = None
+
+
+class HeatmapDigests(Value):
+    """SHA-256 of the numbers of each evidence map: float32, little-endian, row by row, as its `.npy` holds them."""
+
+    strip: str | None = Field(default=None, exclude_if=_left_out)
+    gradcam: str | None = Field(default=None, exclude_if=_left_out)
+    occlusion: str | None = Field(default=None, exclude_if=_left_out)
 
 
 class MapScoresReport(Value):
@@ -251,6 +289,7 @@ class TimingMs(Value):
     evidence: float = 0.0
     verdict: float = 0.0
     render: float
+    full_resolution: float = Field(default=0.0, exclude_if=_left_out)
     animation: float = 0.0
     total: float
 
@@ -272,6 +311,13 @@ class Report(Value):
     )
     threshold: Probability
     input: InputReport
+    classified: ClassifiedReport | None = Field(
+        default=None,
+        exclude_if=_left_out,
+        description="The pixels that f was given: an image of the space, such as a frame or the flip, brought to the "
+        "size and range that f reads; never the image as it was sent, nor a picture at full resolution. Left out by "
+        "earlier versions.",
+    )
     reconstruction: ReconstructionReport
     start: StartReport
     frames: tuple[FrameReport, ...]
@@ -280,11 +326,14 @@ class Report(Value):
         default=None, description="The verdict on this explanation; null in reports of versions that gave none."
     )
     heatmaps: HeatmapsReport = HeatmapsReport()
+    heatmaps_sha256: HeatmapDigests | None = Field(
+        default=None, exclude_if=_left_out, description="What proves the maps' numbers; left out where there are none."
+    )
     scores: ScoresReport | None = Field(default=None, description="How good the maps are, where that was asked for.")
     full_resolution: bool = Field(
         default=False,
-        description="Whether every frame's change was also added to the image at its own resolution. Every probability "
-        "is f's on the frames, which have the size that f reads, never on those pictures.",
+        description="Whether the change of every frame, and of the flip, was also added to the image at its own "
+        "resolution. Every probability is f's on the frames themselves, never on those pictures.",
     )
     provenance: Provenance
     timing_ms: TimingMs

@@ -177,6 +177,11 @@ class Networks:
 
         return self._reading.ask(ask, x), np.concatenate(seen)
 
+    @property
+    def reading(self) -> Reading:
+        """What f is given for an image of the space, and how its answer is read."""
+        return self._reading
+
     def aim(self, direction: str) -> Aim:
         """What a direction is to change."""
         return self.classifier.manifest.aim(direction)

@@ -1,7 +1,7 @@
 """What one request makes of one image: the explanation, everything delivered with it, and how long each stage took.
 
-explain -> evidence maps -> verdict -> frames, strip, full resolution. Pure but for the clock: the networks, whoever
-wants to stop and whoever listens come in as arguments, so that an attempt and a replay make the same.
+explain -> evidence maps -> verdict -> frames, full resolution, strip, animation. Pure but for the clock: the networks,
+whoever wants to stop and whoever listens come in as arguments, so that an attempt and a replay make the same.
 """
 
 import time
@@ -106,8 +106,10 @@ def produce(
     parts = drawn_maps | {f"frames/{frame.index}.png": encode_png(frame.pixels) for frame in explanation.frames}
     if explanation.flip.frame is None and explanation.flip.pixels is not None:
         parts["flip.png"] = encode_png(explanation.flip.pixels)
+    watch.lap("render")
     if original is not None:
         parts |= full_parts(explanation, image.pixels, original, networks.image, should_abort)
+        watch.lap("full_resolution")
     parts["strip.png"] = render_strip(explanation, image.pixels, networks.classifier.manifest, quality)
     watch.lap("render")
     if request.animation:

@@ -1,8 +1,9 @@
 """`python -m workers.replay report.json input.png`: make an explanation again, and say whether it is the same.
 
 A report names everything that made it: the bundles by digest, the request, the runtime. The same provenance gives the
-same pixels; this program proves it, through the very function that a worker's attempt calls. Exit status 0: the same;
-1: something differs; 2: it cannot be made again here.
+same pixels, the same maps and the same verdict; this program proves it, through the very functions that a worker's
+attempt calls. What is compared is `workers.comparison`'s to say, and here what was delivered as files.
+Exit status 0: the same; 1: something differs; 2: it cannot be made again here.
 """
 
 import argparse
@@ -11,26 +12,29 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from models.bundle import Bundle
 from models.errors import ModelsError
 from models.manifest import ClassifierManifest, SpaceManifest
-from models.pixels import decode, encode_png, read
+from models.pixels import PreparedImage, decode, encode_png, read
 from models.store import Store
+from workers.comparison import TOLERANCE, Told, differences, largest_difference, map_names, untold
 from workers.errors import WorkerError
-from workers.explain import Flip, Frame
+from workers.evidence import MapName
 from workers.full_resolution import wanted_original
-from workers.jobs import FlipReport, FrameReport, InputReport, JobRequest, Provenance, ReconstructionReport, Value
+from workers.jobs import JobRequest
 from workers.networks import Networks
 from workers.produce import Produced, produce
-from workers.report import pixels_sha256, software
+from workers.report import make_report, software
 from workers.settings import Settings
 
-TOLERANCE = 1e-5
-"""Probabilities this close are the same: room for another order of the same sums, far below what shows."""
+U8 = NDArray[np.uint8]
+F32 = NDArray[np.float32]
 
 
 class NoReplay(WorkerError):
@@ -40,14 +44,27 @@ class NoReplay(WorkerError):
     title = "The explanation cannot be made again"
 
 
-class Told(Value):
-    """What a replay needs of a report."""
+@dataclass(frozen=True)
+class Delivered:
+    """Folders with what a job delivered, to be compared value for value; None: the report's digests must do.
 
-    input: InputReport
-    reconstruction: ReconstructionReport
-    frames: tuple[FrameReport, ...]
-    flip: FlipReport
-    provenance: Provenance
+    Attributes:
+        frames: `0.png` and on, and `flip.png` where it was fetched too.
+        maps: the numbers of the evidence maps, `strip.npy` and so on.
+    """
+
+    frames: Path | None = None
+    maps: Path | None = None
+
+    def holds(self, part: str, report: Told) -> bool:
+        """Whether a part that a report has no digest of can be compared all the same."""
+        if part.startswith("the map"):
+            return self.maps is not None
+        if self.frames is None:
+            return False
+        if part == "the pixels of the flip":
+            return report.flip.frame is not None or (self.frames / "flip.png").is_file()
+        return part == "the pixels of the frames"
 
 
 @dataclass(frozen=True)
@@ -57,13 +74,13 @@ class Outcome:
     Attributes:
         differences: What came out otherwise, a sentence each; empty if all is the same.
         remarks: What was not compared, or is not as it was when the report was made.
-        frames: How many frames were compared.
-        largest: The largest difference between two probabilities.
+        compared: What was compared, in words.
+        largest: The largest difference between two numbers of the report.
     """
 
     differences: tuple[str, ...]
     remarks: tuple[str, ...]
-    frames: int
+    compared: str
     largest: float
 
     @property
@@ -71,18 +88,18 @@ class Outcome:
         """The outcome, for people."""
         if self.differences:
             return (*self.remarks, *self.differences)
-        within = f"probabilities within {self.largest:.1g}, where up to {TOLERANCE:g} counts as the same"
-        return (*self.remarks, f"The same: {self.frames} frames, {within}.")
+        within = f"numbers within {self.largest:.1g}, where up to {TOLERANCE:g} counts as the same"
+        return (*self.remarks, f"The same: {self.compared}; {within}.")
 
 
-def replay(report: Told, upload: bytes, settings: Settings, frames: Path | None = None) -> Outcome:
+def replay(report: Told, upload: bytes, settings: Settings, delivered: Delivered = Delivered()) -> Outcome:
     """Make an explanation again and compare it with its report.
 
     Args:
         report: As `GET /jobs/{id}/report.json` gave it.
         upload: The image that was sent, byte for byte.
         settings: Where the bundles are that the report names, and what to compute on.
-        frames: A folder with the delivered frames, `0.png` and on; without it their digests in the report are compared.
+        delivered: What was fetched of the job; without it the digests in the report are compared.
 
     Raises:
         NoReplay: It is not the image, a bundle is another one, or the report is too old to be made again.
@@ -94,13 +111,16 @@ def replay(report: Told, upload: bytes, settings: Settings, frames: Path | None 
     networks = _open(report, request, settings)
     image = read(upload, networks.image, wanted_original(request))
     made = produce(networks, image, request)
-    compared = tuple(_pixels(report, made, frames))
-    probabilities, largest = _probabilities(report, made)
+    found = _told_again(made, networks, image, upload)
+    told = report if delivered.maps is None else report.model_copy(update={"heatmaps_sha256": None})
     return Outcome(
-        differences=(*probabilities, *(sentence for sentence in compared if sentence)),
-        remarks=tuple(_remarks(report, networks, frames)),
-        frames=len(made.explanation.frames),
-        largest=largest,
+        differences=(
+            *differences(told, found, words=_is_same_software(report)),
+            *_against_files(report, made, delivered),
+        ),
+        remarks=tuple(_remarks(report, networks, delivered)),
+        compared=_compared(report, delivered),
+        largest=largest_difference(told, found),
     )
 
 
@@ -141,7 +161,18 @@ def _name(bundle: Bundle[ClassifierManifest] | Bundle[SpaceManifest]) -> str:
 # --- What is compared ----------------------------------------------------------------------------------------------
 
 
-def _remarks(report: Told, networks: Networks, frames: Path | None) -> Iterator[str]:
+def _told_again(made: Produced, networks: Networks, image: PreparedImage, upload: bytes) -> Told:
+    """What the report would tell now."""
+    untimed = {"queued": 0.0, "decode": 0.0, "total": 0.0}
+    report = make_report(made, networks, image, upload, {**made.timing_ms, **untimed})
+    return Told.model_validate(report.model_dump(by_alias=False), extra="ignore")
+
+
+def _is_same_software(report: Told) -> bool:
+    return report.provenance.software == software()
+
+
+def _remarks(report: Told, networks: Networks, delivered: Delivered) -> Iterator[str]:
     told = report.provenance
     for what, was, now in (
         ("runtime", told.runtime, networks.runtime),
@@ -150,63 +181,66 @@ def _remarks(report: Told, networks: Networks, frames: Path | None) -> Iterator[
     ):
         if was != now:
             yield f"Note: the {what} was {was}, and here it is {now}; a difference may come from that."
-    if frames is None and any(frame.pixels_sha256 is None for frame in report.frames):
-        yield "Note: pixels are not compared: the report holds no digests of them, and no folder of frames was given."
+    if report.quality is not None and report.quality.reasons and not _is_same_software(report):
+        yield "Note: not compared: the sentences of the verdict, which each version words in its own way."
+    if missing := _not_compared(report, delivered):
+        yield f"Note: not compared, for the report does not hold it: {', '.join(missing)}."
 
 
-def _probabilities(report: Told, made: Produced) -> tuple[list[str], float]:
-    """Sentences on what differs, and the largest difference between two probabilities."""
-    e = made.explanation
-    if len(e.frames) != len(report.frames):
-        return [f"The strip has {len(e.frames)} frames, not {len(report.frames)}."], float("nan")
-    pairs = {
-        "of the input": (report.input.probability, e.input_probability),
-        **({"of the flip": (report.flip.probability, e.flip.probability)} if _both(report.flip, e.flip) else {}),
-        "of the reconstruction": (report.reconstruction.probability, e.reconstruction.probability),
-        **{f"on frame {f.index}": (f.probability, g.probability) for f, g in zip(report.frames, e.frames, strict=True)},
-        **{
-            f"of the surrogate on frame {f.index}": (f.surrogate_probability, g.surrogate_probability)
-            for f, g in zip(report.frames, e.frames, strict=True)
-        },
-    }
-    apart = {what: abs(was - now) for what, (was, now) in pairs.items()}
-    told = [
-        f"The probability {what} is {pairs[what][1]:.6f}, not {pairs[what][0]:.6f}."
-        for what, difference in apart.items()
-        if not difference <= TOLERANCE
-    ]
-    if (e.flip.reached, e.flip.frame) != (report.flip.reached, report.flip.frame):
-        told.append(f"The flip is {_place(e.flip)}, not {_place(report.flip)}.")
-    return told, max(apart.values())
+def _not_compared(report: Told, delivered: Delivered) -> list[str]:
+    return [part for part in untold(report) if not delivered.holds(part, report)]
 
 
-def _both(told: FlipReport, found: Flip) -> bool:
-    return told.probability is not None and found.probability is not None
+def _compared(report: Told, delivered: Delivered) -> str:
+    """What a replay has compared, in words."""
+    missing = _not_compared(report, delivered)
+    parts = [f"{len(report.frames)} frames", "the flip" if report.flip.reached else "that there is no flip"]
+    parts += [f"the map {name}" for name in map_names(report)]
+    parts += ["the scores"] if report.scores is not None else []
+    parts += ["the verdict"]
+    kept = [part for part in parts if part not in missing]
+    return f"{', '.join(kept[:-1])} and {kept[-1]}"
 
 
-def _place(flip: Flip | FlipReport) -> str:
-    if not flip.reached:
-        return "not reached"
-    return "between or beyond the frames" if flip.frame is None else f"frame {flip.frame}"
+def _against_files(report: Told, made: Produced, delivered: Delivered) -> Iterator[str]:
+    """A sentence for each delivered file that holds something else."""
+    explanation = made.explanation
+    if delivered.frames is not None and len(explanation.frames) == len(report.frames):
+        for frame in explanation.frames:
+            yield from _against_picture(frame.pixels, delivered.frames / f"{frame.index}.png")
+        flip, path = explanation.flip, delivered.frames / "flip.png"
+        if flip.frame is None and flip.pixels is not None and path.is_file():
+            yield from _against_picture(flip.pixels, path)
+    if delivered.maps is not None:
+        for name in map_names(report):
+            yield from _against_numbers(made, name, delivered.maps / f"{name}.npy")
 
 
-def _pixels(report: Told, made: Produced, folder: Path | None) -> Iterator[str]:
-    """A sentence for every frame whose pixels are others, here or in the folder."""
-    for told, frame in zip(report.frames, made.explanation.frames, strict=False):
-        if told.pixels_sha256 not in (None, pixels_sha256(frame.pixels)):
-            yield f"The pixels of frame {frame.index} are not those that the report has the digest of."
-        if folder is not None:
-            yield from _against_file(frame, folder / f"{frame.index}.png")
-
-
-def _against_file(frame: Frame, path: Path) -> Iterator[str]:
+def _against_picture(pixels: U8, path: Path) -> Iterator[str]:
     if not path.is_file():
         raise NoReplay(f"{path} is missing: --frames needs every frame under its index")
-    delivered, made = decode(path.read_bytes()).pixels, decode(encode_png(frame.pixels)).pixels
+    delivered, made = decode(path.read_bytes()).pixels, decode(encode_png(pixels)).pixels
     if delivered.shape != made.shape:
         yield f"{path.name} is of the size {delivered.shape[1]} x {delivered.shape[0]}, not that of the frame."
     elif (apart := np.abs(delivered.astype(int) - made)).any():
         yield f"{path.name} differs in {np.count_nonzero(apart)} values, by {apart.max()} of 255 at most."
+
+
+def _against_numbers(made: Produced, name: str, path: Path) -> Iterator[str]:
+    if not path.is_file():
+        raise NoReplay(f"{path} is missing: --maps needs every map of the report under its name")
+    delivered, again = _numbers(path), made.evidence.maps.get(cast("MapName", name))
+    if again is None or delivered.shape != again.shape:
+        yield f"{path.name} is not of the shape of a map that comes out now."
+    elif not (largest := float(np.abs(delivered - again).max())) <= TOLERANCE:
+        yield f"{path.name} differs by {largest:.6f} at most."
+
+
+def _numbers(path: Path) -> F32:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False), np.float32)
+    except ValueError:
+        raise NoReplay(f"{path} does not hold the numbers of a map") from None
 
 
 # --- The program ---------------------------------------------------------------------------------------------------
@@ -219,7 +253,8 @@ def main(arguments: list[str] | None = None) -> int:
         settings = Settings()
         if chosen.bundles is not None:
             settings = settings.model_copy(update={"BUNDLES_DIR": chosen.bundles})
-        outcome = replay(read_report(chosen.report), chosen.input.read_bytes(), settings, chosen.frames)
+        delivered = Delivered(chosen.frames, chosen.maps)
+        outcome = replay(read_report(chosen.report), chosen.input.read_bytes(), settings, delivered)
     except (ModelsError, WorkerError) as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 2
@@ -248,7 +283,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("report", type=Path, help="report.json of the job")
     parser.add_argument("input", type=Path, help="the image that was sent, byte for byte")
     parser.add_argument("--bundles", type=Path, help="the store of bundles; BUNDLES_DIR unless given")
-    parser.add_argument("--frames", type=Path, help="folder of the delivered frames, 0.png and on")
+    parser.add_argument("--frames", type=Path, help="folder of the delivered frames, 0.png and on, and flip.png")
+    parser.add_argument("--maps", type=Path, help="folder of the delivered maps' numbers, strip.npy and so on")
     return parser
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.pixels import PreparedImage
+from models.reading import Reading
 from workers import jobs
 from workers.evidence import Evidence
 from workers.explain import Flip, Frame
@@ -16,6 +17,7 @@ from workers.produce import Produced
 from workers.verdict import Quality
 
 U8 = NDArray[np.uint8]
+F32 = NDArray[np.float32]
 
 
 def make_report(
@@ -46,16 +48,32 @@ def make_report(
             columns=image.columns,
             kind=image.kind,
         ),
+        classified=classified(networks.reading),
         reconstruction=jobs.ReconstructionReport(**vars(explanation.reconstruction)),
         start=jobs.StartReport(frame=start.index, probability=start.probability, lambda_=start.lambda_),
         frames=tuple(_frame(frame) for frame in explanation.frames),
         flip=_flip(explanation.flip),
         quality=_quality(made.quality),
         heatmaps=jobs.HeatmapsReport(**{name: f"heatmaps/{name}.png" for name in made.evidence.maps}),
+        heatmaps_sha256=_map_digests(made.evidence),
         scores=_scores(made.evidence),
         full_resolution=made.request.full_resolution,
         provenance=_provenance(networks, made.request),
         timing_ms=jobs.TimingMs(**{name: round(ms, 2) for name, ms in timing_ms.items()}),
+    )
+
+
+def classified(reading: Reading) -> jobs.ClassifiedReport:
+    """Which pixels f is given for an image of the space, whatever the size of the image that was sent."""
+    declared = reading.input
+    return jobs.ClassifiedReport(
+        width=reading.size_px,
+        height=reading.size_px,
+        channels=reading.channels,
+        dtype=declared.dtype,
+        range=(0, 255) if declared.dtype == "uint8" else declared.range,
+        mean=declared.mean,
+        std=declared.std,
     )
 
 
@@ -81,6 +99,16 @@ def pixels_sha256(pixels: U8) -> str:
     return hashlib.sha256(np.ascontiguousarray(pixels.transpose(1, 2, 0)).tobytes()).hexdigest()
 
 
+def map_sha256(values: F32) -> str:
+    """Digest of an evidence map, float32 [S, S]: of its numbers row by row, as the delivered .npy holds them."""
+    return hashlib.sha256(np.ascontiguousarray(values, "<f4").tobytes()).hexdigest()
+
+
+def _map_digests(evidence: Evidence) -> jobs.HeatmapDigests | None:
+    digests = {name: map_sha256(values) for name, values in evidence.maps.items()}
+    return jobs.HeatmapDigests(**digests) if digests else None
+
+
 def software() -> str:
     """This software and its version, as a report names them."""
     return f"contrafact {version('contrafact')}"
@@ -93,6 +121,7 @@ def _flip(flip: Flip) -> jobs.FlipReport:
         probability=flip.probability,
         frame=flip.frame,
         changed_pixels=flip.changed_pixels,
+        pixels_sha256=None if flip.pixels is None else pixels_sha256(flip.pixels),
     )
 
 

@@ -1,6 +1,7 @@
 """A frame's change is laid over the image that was sent, at the place it came from, and over nothing else."""
 
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from models.manifest import ImageSpec, Preprocessing
 from models.pixels import PreparedImage, encode_png, prepare, read
-from tests.toys import IMAGE, ToyModel, first_for
+from tests.toys import IMAGE, ToyModel, first_for, write_toys
 from tests.toys import image as toy_image
 from workers.calls import Aborted
 from workers.explain import ImpossibleRequest, explain
@@ -22,6 +23,11 @@ from workers.full_resolution import (
     wanted_original,
 )
 from workers.jobs import JobRequest
+from workers.produce import produce
+from workers.report import make_report
+from workers.served import ServedNetworks
+from workers.settings import Settings
+from workers.tallies import STAGES
 
 SIZE = 16
 
@@ -163,6 +169,38 @@ def test_every_frame_is_delivered_and_the_start_is_the_image_that_was_sent() -> 
     assert all((picture[20:] == original[20:]).all() for picture in pictures), "only the first band changes"
     brightness = [float(picture[:6].mean()) for picture in pictures]
     assert brightness == sorted(brightness)
+
+
+def test_a_flip_between_frames_is_delivered_as_frames_are_and_one_on_a_frame_is_that_frame() -> None:
+    original = np.repeat(np.repeat(toy_image(first_for(0.2), 1.0)[0], 3, axis=0), 3, axis=1)
+    pixels = prepare(original, IMAGE)
+    between = explain(ToyModel(), pixels, mode="residual", targets=(0.1, 0.9))
+    parts = full_parts(between, pixels, original, IMAGE, lambda: False)
+    assert (between.flip.frame, between.flip.pixels is None) == (None, False)
+    flip = np.asarray(Image.open(BytesIO(parts["full/flip.png"])))
+    first, last = (np.asarray(Image.open(BytesIO(parts[f"full/{n}.png"]))) for n in (0, 2))
+    assert flip.shape == original.shape
+    assert first[:6].mean() < flip[:6].mean() < last[:6].mean()
+    assert (flip[20:] == original[20:]).all()
+    on_a_frame = explain(ToyModel(), pixels, mode="residual", targets=(0.1, 0.5, 0.9))
+    assert on_a_frame.flip.frame is not None
+    assert "full/flip.png" not in full_parts(on_a_frame, pixels, original, IMAGE, lambda: False)
+
+
+def test_the_time_for_full_resolution_is_its_own_stage(tmp_path: Path) -> None:
+    write_toys(tmp_path)
+    networks = ServedNetworks(Settings(BUNDLES_DIR=tmp_path, THREADS=1)).open("toy", 1)
+    for asked in (request(frames=3), request(frames=3, full_resolution=False)):
+        image = read_image(asked, smooth(40, 50))
+        spent = produce(networks, image, asked).timing_ms
+        assert ("full_resolution" in spent) == asked.full_resolution
+        assert spent["render"] > 0
+        told = make_report(
+            produce(networks, image, asked), networks, image, b"", {**spent, "queued": 0, "decode": 0, "total": 0}
+        )
+        assert (told.timing_ms.full_resolution > 0) == asked.full_resolution
+        assert ("full_resolution" in told.timing_ms.model_dump()) == asked.full_resolution
+    assert "full_resolution" in STAGES, "Prometheus is told of it too"
 
 
 def test_nothing_more_is_drawn_for_a_job_that_was_stopped() -> None:
