@@ -261,6 +261,20 @@ def figures_command(bundles: Bundles = DEFAULT_BUNDLES) -> None:
     typer.echo(page(bundles), nl=False)
 
 
+@app.command("bars")
+def bars_command(
+    bundle: Annotated[list[str], typer.Argument(help="Published classifiers, ID or ID/VERSION.")],
+    bundles: Bundles = DEFAULT_BUNDLES,
+) -> None:
+    """Print what a release asks of published classifiers and their spaces: met, MISSED, or not measured."""
+    from training.figures import bar_lines
+    from training.measure import named
+
+    for name in bundle:
+        for line in bar_lines(bundles, *named(name)):
+            typer.echo(line)
+
+
 @app.command("card")
 def card_command(
     config: Config,

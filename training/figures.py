@@ -1,13 +1,23 @@
-"""The figures of all bundles of a store side by side, as their manifests have them."""
+"""The figures of all bundles of a store side by side, and the bars of one line by line, as the manifests have them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from models.manifest import Manifest, Metric
 from models.store import Store
-from training.bars import MEANINGS, bar_in_words
+from training.bars import (
+    IN_BOTH_MODES,
+    MEANINGS,
+    MODES,
+    OURS,
+    Bars,
+    bar_in_words,
+    bars_of_release,
+    held_to_bars,
+)
+from training.card import numbers
 
 HEAD = """# Figures of the shipped bundles
 
@@ -16,6 +26,7 @@ Written by `python -m training figures`; a test holds it to the manifests. Each 
 pictures stand on each bundle's card. [Metrics](metrics.md) says how each is measured. No weight, walk or threshold was
 chosen on the test split.
 """
+WITHOUT_BAR = ("fid_ratio",)  # told beside the bars all the same
 
 
 def page(bundles: Path) -> str:
@@ -51,3 +62,35 @@ def cell(name: str, metric: Metric | None) -> str:
         return f"{metric.value:.3f}"
     bar = bar_in_words(name, metric)
     return f"{metric.value:.3f}, meets {bar}" if metric.met else f"{metric.value:.3f}, **misses {bar}**"
+
+
+def bar_lines(bundles: Path, id_: str, version: int | None) -> list[str]:
+    """What a release asks of a classifier and its space, a line for each figure: met, MISSED, or not measured.
+
+    Raises:
+        BundleError: a bundle is not there, or not as it was exported.
+    """
+    store = Store(bundles)
+    classifier = store.open_classifier(id_, version).manifest
+    space = store.open_space(classifier.space.id, classifier.space.version).manifest
+    bars = bars_of_release(space.image.modality, space.provenance.hardware)
+    figures = {**space.metrics, **classifier.metrics}
+    other = next(mode for mode in MODES if mode != classifier.mode)
+    wanted = bars.names | {f"{name}_{other}" for name in IN_BOTH_MODES if name in bars.names} | set(WITHOUT_BAR)
+    told = {name for name, metric in held_to_bars(figures, bars).items() if metric.met is not None}
+    title = (
+        f"{id_}/{classifier.version} in {space.id}/{space.version}, {classifier.mode} frames unless asked otherwise; "
+        f"space trained on {space.provenance.hardware}"
+    )
+    return [title, *(bar_line(name, figures, bars) for name in sorted(wanted | told))]
+
+
+def bar_line(name: str, figures: Mapping[str, Metric], bars: Bars) -> str:
+    """One figure against its bar; where our own bar is another one, what it says too."""
+    if name not in figures:
+        return f"  {name:28} not measured"
+    asked, own = (held.hold(name, figures[name], figures) for held in (bars, OURS))
+    value, interval, n, bar = numbers(name, asked)
+    verdict = {None: "no bar", True: "met", False: "MISSED"}[asked.met]
+    beside = f"  (our own bar, {bar_in_words(name, own)}: {'met' if own.met else 'MISSED'})" if own.bar else ""
+    return f"  {name:28} {value:>8}  {interval:18} {n:>5}  {bar:12} {verdict}{beside if own.bar != asked.bar else ''}"
