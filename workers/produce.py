@@ -100,7 +100,8 @@ def produce(
     )
     drawn_maps = map_parts(evidence, image.pixels, explanation, networks.classifier.manifest)
     watch.lap("evidence")
-    quality = judge(networks, explanation, image.pixels, should_abort=should_abort)
+    words = Wording.of(networks.aim(request.direction))
+    quality = judge(networks, explanation, image.pixels, words=words, should_abort=should_abort)
     watch.lap("verdict")
     progress("render", 85)
     parts = drawn_maps | {f"frames/{frame.index}.png": encode_png(frame.pixels) for frame in explanation.frames}
@@ -113,7 +114,6 @@ def produce(
     parts["strip.png"] = render_strip(explanation, image.pixels, networks.classifier.manifest, quality)
     watch.lap("render")
     if request.animation:
-        words = Wording.of(networks.aim(request.direction))
         parts["animation.webp"] = render_animation(explanation, words)
         watch.lap("animation")
     return Produced(request, explanation, evidence, quality, parts, {**explanation.timing_ms, **watch.timing_ms})

@@ -19,6 +19,7 @@ from models.traversal import Latent
 from workers.calls import Aborted
 from workers.explain import Explanation
 from workers.second_opinion import following, survival
+from workers.wording import Wording
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -26,6 +27,8 @@ F64 = NDArray[np.float64]
 Verdict = Literal["ok", "caution", "unreliable"]
 WORST: tuple[Verdict, ...] = ("ok", "caution", "unreliable")
 
+PER_CENT = Wording(0.5)
+"""How numbers are said where nobody reads what is said, or they are probabilities with the usual threshold."""
 RIM = 0.01
 """A code further out than all but this share of val images' gives cause for caution."""
 BADLY_DRAWN = 0.98
@@ -125,7 +128,32 @@ class Rule:
     """the bad side of the bounds"""
     bounds: Callable[[Judged, Figures], Bounds | None]
     """None: the rule does not apply to this bundle"""
-    sentence: Callable[[Figures, Judged], str]
+    sentence: Callable[[Figures, Judged, Wording], str]
+
+
+def _other_copy(figures: Figures, _: Judged, words: Wording) -> str:
+    side = "decides otherwise on the generator's copy of the image than on the image itself"
+    if words.highest is not None:
+        side = f"puts the generator's copy of the image on the other side of {words.bound} than the image itself"
+    return f"The classifier {side}: {_of_the_copy(figures)}."
+
+
+def _of_the_copy(figures: Figures) -> str:
+    """What a copy on which f answers otherwise means for a strip: residual frames start from the image all the same."""
+    return "the changes shown were drawn on that copy" if figures.mode == "residual" else "the strip starts from there"
+
+
+def _no_flip(_: Figures, __: Judged, words: Wording) -> str:
+    done = "makes the classifier decide otherwise"
+    if words.highest is not None:
+        done = f"brings the classifier's answer to the other side of {words.bound}"
+    return f"No change of this kind that the generator can draw {done}."
+
+
+def _out_of_reach(figures: Figures, _: Judged, words: Wording) -> str:
+    if figures.reached == 0:
+        return f"None of the {words.numbers} that were asked for was reached."
+    return f"Only {_percent(figures.reached)} of the {words.numbers} that were asked for were reached."
 
 
 def _fitted(name: CheckName) -> Callable[[Judged, Figures], Bounds | None]:
@@ -146,14 +174,17 @@ RULES = (
         lambda _: 1.0,
         "above",
         lambda model, figures: Bounds(caution=0) if model.gate is None or not _bounds(model, figures.mode) else None,
-        lambda *_: "Nothing was fitted for this bundle that could tell a good explanation from a bad one.",
+        lambda *_: (
+            "For this classifier it was never measured what tells a good explanation from a bad one: most checks are "
+            "left out."
+        ),
     ),
     Rule(
         "strange-image",
         lambda figures: figures.gate_score,
         "above",
         _of_gate,
-        lambda figures, model: (
+        lambda figures, model, _: (
             f"The image {'is unusual among' if _is_mild(figures, model) else 'does not look like'} those that this "
             f"explanation was built for ({model.image.modality}): it is more unusual than "
             f"{_percent(figures.strangeness)} of them."
@@ -164,19 +195,16 @@ RULES = (
         lambda figures: float(not figures.agrees),
         "above",
         lambda *_: Bounds(unreliable=0),
-        lambda *_: (
-            "The classifier decides otherwise on the generator's copy of the image than on the image itself, so the "
-            "strip starts from another finding."
-        ),
+        _other_copy,
     ),
     Rule(
         "answer-shifted",
         lambda figures: figures.gap,
         "above",
         _fitted("gap"),
-        lambda figures, _: (
-            f"The classifier's answer on the generator's copy differs by {100 * figures.gap:.0f} percentage points "
-            "from that on the image: the strip starts from another place."
+        lambda figures, _, words: (
+            f"The classifier's answer on the generator's copy of the image differs by {words.apart(figures.gap)} from "
+            f"that on the image itself: {_of_the_copy(figures)}."
         ),
     ),
     Rule(
@@ -184,30 +212,30 @@ RULES = (
         lambda figures: figures.monotonicity,
         "below",
         _fitted("monotonicity"),
-        lambda *_: "The classifier's answer does not rise steadily along the strip: what it shows is not one change.",
+        lambda *_: "The classifier's answer does not rise steadily along the strip: the frames show no single change.",
     ),
     Rule(
         "no-flip",
         lambda figures: float(not figures.flipped),
         "above",
         lambda *_: Bounds(caution=0),
-        lambda *_: "No change that the generator can draw here makes the classifier decide otherwise.",
+        _no_flip,
     ),
     Rule(
         "out-of-reach",
         lambda figures: figures.reached,
         "below",
         _fitted("reached"),
-        lambda figures, _: f"Only {100 * figures.reached:.0f} % of the probabilities that were asked for were reached.",
+        _out_of_reach,
     ),
     Rule(
         "surrogate-off",
         lambda figures: figures.surrogate_error,
         "above",
         _fitted("surrogate_error"),
-        lambda figures, _: (
-            "The simple model behind the direction misjudges the classifier on this strip by "
-            f"{100 * figures.surrogate_error:.0f} percentage points on average."
+        lambda figures, _, words: (
+            "The λ under each frame rests on a simple approximation of the classifier, which is off by "
+            f"{words.apart(figures.surrogate_error)} on average here: go by the classifier's own answers."
         ),
     ),
     Rule(
@@ -226,7 +254,7 @@ RULES = (
         "below",
         _fitted("survival"),
         lambda *_: (
-            "Light blur, grain or JPEG compression undo much of the change in the classifier's answer: it hangs on "
+            "Light blur, grain or JPEG compression undoes much of the change in the classifier's answer: it hangs on "
             "details that are easily lost."
         ),
     ),
@@ -235,7 +263,7 @@ RULES = (
         lambda figures: figures.typicality,
         "below",
         lambda model, _: Bounds(caution=RIM) if model.gate is not None else None,
-        lambda figures, _: (
+        lambda figures, *_: (
             "The generator draws this image only at the rim of what it knows, further out than "
             f"{_percent(1 - (figures.typicality or 0))} of such images."
         ),
@@ -245,9 +273,9 @@ RULES = (
         lambda figures: figures.reconstruction_percentile,
         "above",
         lambda model, _: Bounds(caution=BADLY_DRAWN) if model.gate is not None else None,
-        lambda figures, _: (
+        lambda figures, *_: (
             f"The generator redraws this image worse than {_percent(figures.reconstruction_percentile)} of such "
-            "images: what it cannot draw is missing from what it changes."
+            "images: what it cannot draw, it cannot change either."
         ),
     ),
 )
@@ -255,7 +283,12 @@ RULES = (
 
 
 def judge(
-    model: Judged, explanation: Explanation, pixels: U8, *, should_abort: Callable[[], bool] = lambda: False
+    model: Judged,
+    explanation: Explanation,
+    pixels: U8,
+    *,
+    words: Wording = PER_CENT,
+    should_abort: Callable[[], bool] = lambda: False,
 ) -> Quality:
     """Measure an explanation and say how far it can be trusted.
 
@@ -263,17 +296,18 @@ def judge(
         model: what it was made with.
         explanation: to judge.
         pixels: its input, uint8 [C, S, S].
+        words: how the numbers of the direction are said.
         should_abort: asked before each network call.
 
     Raises:
         Aborted: `should_abort` said so.
     """
-    return decide(model, measure(model, explanation, pixels, should_abort=should_abort))
+    return decide(model, measure(model, explanation, pixels, should_abort=should_abort), words)
 
 
-def decide(model: Judged, figures: Figures) -> Quality:
+def decide(model: Judged, figures: Figures, words: Wording = PER_CENT) -> Quality:
     """Hold figures against the bounds of a model, rule by rule."""
-    found = [reason for rule in RULES if (reason := _apply(rule, figures, model)) is not None]
+    found = [reason for rule in RULES if (reason := _apply(rule, figures, model, words)) is not None]
     reasons = tuple(sorted(found, key=lambda reason: -WORST.index(reason.weight)))
     return Quality(reasons[0].weight if reasons else "ok", reasons, figures)
 
@@ -365,7 +399,7 @@ def _with_gate(figures: Figures, model: Judged, gate: Gate, e: Explanation, pixe
     )
 
 
-def _apply(rule: Rule, figures: Figures, model: Judged) -> Reason | None:
+def _apply(rule: Rule, figures: Figures, model: Judged, words: Wording) -> Reason | None:
     value, bounds = rule.figure(figures), rule.bounds(model, figures)
     if value is None or bounds is None:
         return None
@@ -373,7 +407,7 @@ def _apply(rule: Rule, figures: Figures, model: Judged) -> Reason | None:
     weighed = (("unreliable", bounds.unreliable), ("caution", bounds.caution))
     for weight, bound in weighed:
         if bound is not None and (value > bound if rule.bad == "above" else value < bound):
-            return Reason(rule.code, rule.sentence(figures, model), weight)
+            return Reason(rule.code, rule.sentence(figures, model, words), weight)
     return None
 
 

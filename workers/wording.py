@@ -54,6 +54,17 @@ class Wording:
         """A number that was asked for, where rounding cannot mislead."""
         return plain_percent(number) if self.highest is None else f"grade {self.highest * number:.2g}"
 
+    def apart(self, difference: float) -> str:
+        """ "31 percentage points", or "0.8 grades"."""
+        if self.highest is not None:
+            return f"{self.highest * difference:.1f} grades"
+        return f"{100 * difference:.0f} percentage point{'' if round(100 * difference) == 1 else 's'}"
+
+    @property
+    def numbers(self) -> str:
+        """What is asked for along a strip."""
+        return "probabilities" if self.highest is None else "grades"
+
     def decision(self, number: float) -> str:
         """What f decides: yes or no; of grades, on which side of the threshold the expected one lies."""
         above = number >= self.threshold

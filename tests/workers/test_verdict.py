@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.manifest import Bounds, Checks, Gate
+from models.manifest import Aim, Bounds, Checks, Gate, Target
 from tests.toys import ToyModel, a_gate, first_for, image
 from workers.calls import Aborted
 from workers.explain import explain
 from workers.verdict import RULES, Figures, Quality, decide, judge, measure, rank_correlation
+from workers.wording import Wording
 
 EVERYTHING = Checks(
     images=50,
@@ -223,6 +224,62 @@ def test_every_rule_has_its_own_code_and_says_a_whole_sentence() -> None:
     assert set(told) == {rule.code for rule in RULES}
     assert len(told) == len(RULES)
     assert all(sentence[0].isupper() and sentence.endswith(".") for sentence in told.values())
+
+
+# --- What a reader is told -----------------------------------------------------------------------------------------
+
+PROBABILITY = Wording.of(Aim(target=Target(name="present", classes=(1,)), threshold=0.5))
+GRADES = Wording.of(Aim(kind="expected_grade", target=Target(name="grade", classes=(0, 1, 2, 3, 4)), threshold=0.375))
+
+
+def said(words: Wording, **change: Any) -> str:
+    """The one sentence for one bad figure."""
+    (reason,) = decide(Judged(), replace(GOOD, **change), words).reasons
+    return reason.sentence
+
+
+def test_a_shifted_answer_is_said_in_percentage_points_or_in_grades() -> None:
+    assert "differs by 20 percentage points from that on the image itself: the strip" in said(PROBABILITY, gap=0.2)
+    assert "differs by 0.8 grades from that on the image itself" in said(GRADES, gap=0.2)
+
+
+def test_the_approximation_behind_lambda_is_off_by_percentage_points_or_by_grades() -> None:
+    assert said(PROBABILITY, surrogate_error=0.5).startswith("The λ under each frame rests on a simple approximation")
+    assert "off by 50 percentage points on average" in said(PROBABILITY, surrogate_error=0.5)
+    assert "off by 2.0 grades on average" in said(GRADES, surrogate_error=0.5)
+
+
+def test_what_was_not_reached_are_probabilities_or_grades() -> None:
+    assert said(PROBABILITY, reached=0.25) == "Only 25 % of the probabilities that were asked for were reached."
+    assert said(GRADES, reached=0.25) == "Only 25 % of the grades that were asked for were reached."
+    assert said(GRADES, reached=0.0) == "None of the grades that were asked for was reached."
+
+
+def test_along_grades_a_decision_is_a_side_of_a_grade() -> None:
+    assert said(PROBABILITY, flipped=False).endswith("can draw makes the classifier decide otherwise.")
+    assert said(GRADES, flipped=False).endswith("brings the classifier's answer to the other side of grade 1.5.")
+    assert "decides otherwise on the generator's copy" in said(PROBABILITY, agrees=False)
+    assert "on the other side of grade 1.5 than the image itself" in said(GRADES, agrees=False)
+
+
+def test_no_sentence_along_grades_speaks_of_probabilities_or_of_a_flip() -> None:
+    worst = Figures("generated", False, 0.9, False, 0.0, 0.9, 0.0, -1.0, 0.0, 9.0, 1.0, 0.0, 1.0)
+    for model in (Judged(), Unfitted()):
+        for reason in decide(model, worst, GRADES).reasons:
+            assert not any(word in reason.sentence for word in ("probabilit", "percentage point", "flip")), reason.code
+
+
+def test_only_a_strip_of_generated_frames_is_said_to_start_from_the_copy() -> None:
+    assert said(PROBABILITY, agrees=False).endswith(": the strip starts from there.")
+    residual = said(PROBABILITY, agrees=False, mode="residual")
+    assert residual.endswith(": the changes shown were drawn on that copy.")
+
+
+def test_a_sentence_fits_on_the_strip() -> None:
+    worst = Figures("residual", False, 0.9, False, 0.1, 0.9, 0.0, -1.0, 0.0, 9.0, 1.0, 0.0, 1.0)
+    for words in (PROBABILITY, GRADES):
+        for model in (Judged(), Unfitted()):
+            assert all(len(reason.sentence) <= 190 for reason in decide(model, worst, words).reasons)
 
 
 def test_no_sentence_claims_to_know_more_than_99_per_cent() -> None:

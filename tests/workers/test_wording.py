@@ -48,10 +48,12 @@ def test_an_expected_grade_has_tenths_and_stays_on_its_side_of_the_threshold(sha
 
 def test_grades_are_said_with_their_scale() -> None:
     assert (GRADES.exactly(0.58), GRADES.unit) == ("grade 2.3", "of 0-4")
+    assert GRADES.apart(0.2) == "0.8 grades"
     assert (GRADES.plainly(0.725), GRADES.bound) == ("grade 2.9", "grade 1.5")
     assert (GRADES.decision(0.3), GRADES.decision(0.375)) == ("below 1.5", "at least 1.5")
 
 
 def test_probabilities_are_said_in_per_cent() -> None:
     words = Wording.of(Aim(target=Target(name="present", classes=(1,)), threshold=0.5))
+    assert [words.apart(share) for share in (0.01, 0.314)] == ["1 percentage point", "31 percentage points"]
     assert (words.exactly(0.53), words.unit, words.decision(0.53)) == ("53 %", "%", "yes")
