@@ -25,8 +25,9 @@ def face(tmp_path: Path) -> Iterator[tuple[httpx2.Client, psutil.Process]]:
     """A client of an HTTP face without a worker, and the face's process."""
     write_toys(tmp_path)
     run_dir = Path(tempfile.mkdtemp(prefix="contrafact-"))  # a socket's path must be short
+    settings = Settings(BUNDLES_DIR=tmp_path, RUN_DIR=run_dir, WORKERS_SEEN_WITHIN_S=0)
     with (
-        running_face(Settings(BUNDLES_DIR=tmp_path, RUN_DIR=run_dir)) as (url, process),
+        running_face(settings) as (url, process),
         httpx2.Client(base_url=url, timeout=30, trust_env=False) as client,
     ):
         yield client, process

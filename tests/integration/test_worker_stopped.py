@@ -10,6 +10,7 @@ import pytest
 
 from tests.integration.live_worker import PATIENCE_S, is_over, running_worker, send, the_job, wait_until
 from workers.broker import redis_client
+from workers.errors import NoWorkers
 from workers.jobstore import JobStore
 from workers.reconcile import start_reconciler
 from workers.settings import Settings
@@ -30,6 +31,17 @@ def test_a_job_that_does_not_end_within_the_grace_is_handed_back_and_counts_no_l
     with running_worker(slow_settings):
         wait_until(lambda: is_over(slow_store))
     assert (the_job(slow_store).status, the_job(slow_store).attempts) == ("succeeded", 2)
+
+
+def test_jobs_are_taken_while_the_only_worker_is_restarted(slow_settings: Settings, slow_store: JobStore) -> None:
+    with pytest.raises(NoWorkers):
+        send(slow_settings, slow_store, "too early")
+    with running_worker(slow_settings):
+        pass
+    send(slow_settings, slow_store)
+    with running_worker(slow_settings):
+        wait_until(lambda: is_over(slow_store))
+    assert (the_job(slow_store).status, slow_store.get("too early")) == ("succeeded", None)
 
 
 def test_a_rolling_restart_of_two_workers_under_load_loses_nothing(

@@ -46,6 +46,7 @@ def test_settings_do_not_change() -> None:
         {"MAX_ATTEMPTS": 0},
         {"THREADS": -1},
         {"REDIS_ULR": "redis://typo"},
+        {"WORKERS_SEEN_WITHIN_S": 86_401},
         {"JOB_SOFT_TIME_LIMIT_S": 120, "JOB_TIME_LIMIT_S": 120},
     ],
 )
