@@ -215,10 +215,12 @@ class Networks:
         return None if self._second_opinion is None else read(self.aim(direction), self._second_opinion(x))
 
     def replay_golden(self) -> None:
-        """Compute the recorded pairs of both bundles again.
+        """Compute the recorded pairs of both bundles again, and let gate and second opinion answer about their images.
+
+        Of these two nothing is recorded: they are to run, and to answer with finite numbers.
 
         Raises:
-            BundleDamaged: an answer differs from the recorded one by more than the manifest tolerates.
+            BundleDamaged: an answer differs from the recorded one by more than the manifest tolerates, or is none.
             ClassifierMisfit: the same, of a classifier that is remote.
         """
         spread = np.sqrt(np.diagonal(self.space.arrays("latent.npz")["covariance"]))
@@ -226,6 +228,17 @@ class Networks:
         _replay("generator", golden, "w", self.synthesise, "x", tolerance)
         _replay("encoder", golden, "images", lambda u: self.encode(to_float(u)), "encoded", tolerance, spread)
         self._replay_classifier()
+        self._try_the_others(to_float(self.classifier.arrays("golden.npz")["images"]))
+
+    def _try_the_others(self, x: F32) -> None:
+        """Ask the networks that have no golden answers about golden images, so that one that fails does so now."""
+        for name, network in (("gate.onnx", self._gate), (SECOND_OPINION, self._second_opinion)):
+            if network is None:
+                continue
+            try:
+                network(x)
+            except (Internal, ort_errors.InvalidArgument, *UNREADABLE) as error:
+                raise BundleDamaged(f"{name} does not answer about the golden images: {error}") from error
 
     def _replay_classifier(self) -> None:
         golden, tolerance = self.classifier.arrays("golden.npz"), self.classifier.manifest.golden_tolerance

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from models.bundle import write_bundle
 from models.errors import BundleDamaged, BundleNotFound
@@ -33,10 +34,10 @@ CHECKS = Checks(
 REQUEST = JobRequest(classifier_id="toy", classifier_version=1)
 
 
-def open_judged(root: Path) -> Networks:
+def open_judged(root: Path, gate: bytes = gate_onnx(), second_opinion: bytes = classifier_onnx()) -> Networks:
     """The toys with a gate, checks, and a second classifier that is f itself."""
-    write_bundle(root, space_manifest(gate=a_gate()), {**space_files(), "gate.onnx": gate_onnx()})
-    files = {**classifier_files(), "second_opinion.onnx": classifier_onnx()}
+    write_bundle(root, space_manifest(gate=a_gate()), {**space_files(), "gate.onnx": gate})
+    files = {**classifier_files(), "second_opinion.onnx": second_opinion}
     write_bundle(root, classifier_manifest(checks=CHECKS), files)
     store = Store(root)
     return Networks.open(store.open_space("toy-space"), store.open_classifier("toy"), threads=1)
@@ -56,6 +57,29 @@ def test_the_second_opinion_is_read_as_f_is(tmp_path: Path) -> None:
     networks = open_judged(tmp_path)
     x = to_float(image(first_for(0.7))[None])
     np.testing.assert_allclose(networks.second_opinion(x), networks.classify(x))
+
+
+def test_replayed_with_the_golden_pairs_both_answer(tmp_path: Path) -> None:
+    open_judged(tmp_path).replay_golden()
+
+
+def test_a_second_opinion_without_finite_answers_is_found_before_the_first_job(tmp_path: Path) -> None:
+    broken = classifier_onnx(bias=np.full(3, np.nan, np.float32))
+    with pytest.raises(BundleDamaged, match=r"second_opinion\.onnx does not answer .* not finite"):
+        open_judged(tmp_path, second_opinion=broken).replay_golden()
+
+
+def test_a_gate_that_cannot_run_here_is_found_before_the_first_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = open_judged(tmp_path)
+
+    def fails(_: np.ndarray) -> np.ndarray:
+        raise Fail("an operator has no kernel here")
+
+    monkeypatch.setattr(networks, "_gate", fails)
+    with pytest.raises(BundleDamaged, match=r"gate\.onnx does not answer .* no kernel here"):
+        networks.replay_golden()
 
 
 def test_networks_without_them_say_so(tmp_path: Path) -> None:
