@@ -193,7 +193,7 @@ def fit_gate_command(
 ) -> None:
     """Fit on val what tells images and explanations that can be trusted from those that cannot.
 
-    With --bundle, the published classifier and its space get a next version, which differs in nothing else.
+    With --bundle, the published classifier and its space get a next version, which has no figures until it is measured.
     """
     from training.fit_gate import fit_gate, fit_published, gate_lines
     from training.measure import named
@@ -292,10 +292,21 @@ def card_command(
 
 
 @app.command("publish")
-def publish_command(config: Config, runs: Runs = DEFAULT_RUNS, bundles: Bundles = DEFAULT_BUNDLES) -> None:
-    """Seal the measured candidates as bundles, with report and card."""
-    from training.publish import publish
+def publish_command(
+    config: Config, runs: Runs = DEFAULT_RUNS, bundle: PublishedBundle = "", bundles: Bundles = DEFAULT_BUNDLES
+) -> None:
+    """Seal the measured candidates as bundles, with report and card.
 
+    With --bundle, a published classifier gets a next version with what `evaluate --bundle` measured on it.
+    """
+    from training.measure import evaluation_folder
+    from training.publish import publish, publish_evaluation
+
+    if bundle:
+        data = load_data_set(config)
+        for path in publish_evaluation(data, bundles, bundle, evaluation_folder(runs, data, bundle)):
+            typer.echo(f"published {path}")
+        return
     for path in publish(*_open(config, runs), bundles):
         typer.echo(f"published {path}")
 

@@ -37,7 +37,6 @@ from training.attributes import attribute_notes, find_attributes, search_time, w
 from training.bars import held_to_bars
 from training.blackbox import BlackBoxConfig, open_black_box, served_source
 from training.bundles import GOLDEN_PAIRS, GOLDEN_SEED, GOLDEN_TOLERANCE_CLASSIFIER, direction_file, golden_answers
-from training.card import figure_row
 from training.choose_mode import choose_mode, mode_note
 from training.config import ChecksConfig, DirectionConfig, Section, load_toml
 from training.device import describe_device
@@ -52,6 +51,7 @@ from training.ledger import Ledger
 from training.onnx_networks import Network, open_network
 from training.picture_folder import ImagesConfig, read_images, read_labelled
 from training.questions import Space
+from training.unmeasured import unmeasured_documents
 from workers.endpoints import Endpoints
 
 
@@ -266,34 +266,11 @@ def documents(
     config: AddedClassifierConfig, manifest: ClassifierManifest, found: Found, more: list[str]
 ) -> dict[str, bytes]:
     """report.json and card.md of a classifier that has not been measured on test images; `more` are further notes."""
-    unmeasured = "Not measured on test images: nothing here says how good the classifier is."
     apart = found.choice.get("attributes")
-    notes = [*direction_notes(found.choice), *(attribute_notes(apart) if apart else ()), *more, unmeasured]
-    report: dict[str, Any] = {
-        "metrics": {name: metric.model_dump() for name, metric in manifest.metrics.items()},
-        "notes": notes,
+    notes = [*direction_notes(found.choice), *(attribute_notes(apart) if apart else ()), *more]
+    made: dict[str, Any] = {
         "choice": found.choice,
         "config": json.loads(config.model_dump_json(exclude={"images": True, "black_box": {"source": True}})),
     }
-    told = config.provenance
-    card = [
-        f"# {manifest.title} ({manifest.id}/{manifest.version})",
-        "",
-        f"**{told.intended_use}**",
-        "",
-        f"Explained in {manifest.space.id}/{manifest.space.version}. Trained on: {told.dataset}.",
-        "",
-        f"Licence: {told.licence}. {told.attribution}",
-        "",
-        "## Figures",
-        "",
-        "| figure | value | 95 % | n | bar | |",
-        "|---|---|---|---|---|---|",
-        *(figure_row(name, metric) for name, metric in sorted(manifest.metrics.items())),
-        "",
-        "## Notes",
-        "",
-        *(f"- {note}" for note in notes),
-        "",
-    ]
-    return {"report.json": json.dumps(report, indent=1).encode(), "card.md": "\n".join(card).encode()}
+    unmeasured = "Not measured on test images: nothing here says how good the classifier is."
+    return unmeasured_documents(manifest, notes, unmeasured, made)

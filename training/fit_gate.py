@@ -30,6 +30,7 @@ from training.onnx_networks import Network, open_network
 from training.prepare import load_split
 from training.runfolder import RunFolder, write_atomically
 from training.train_classifier import load_network
+from training.unmeasured import fitted_anew, lasting_metrics
 
 GATE, SECOND_OPINION = "gate.onnx", "second_opinion.onnx"
 LEAST_RIGHT = 20  # val images without which no threshold means anything
@@ -74,7 +75,8 @@ def fit_published(
 ) -> tuple[Path, Path]:
     """Writes next versions of a published classifier and its space, which differ in gate, checks and second opinion.
 
-    A space that has a gate already is left as it is, and the classifier stays in it.
+    A space that has a gate already is left as it is, and the classifier stays in it. What was measured on the versions
+    before is not taken over.
 
     Args:
         config: of the data set that the space was trained on.
@@ -106,14 +108,17 @@ def fit_published(
     space, classifier = fitted(model, detector, second, sets["val"], config)
     path = model.space.path
     if not keeps_gate:
-        space = space.model_copy(update={"version": following_version(bundles, space)})
-        path = write_bundle(bundles, space, {**carried(model.space), GATE: detector})
+        update = {"version": following_version(bundles, space), "metrics": lasting_metrics(space)}
+        space = space.model_copy(update=update)
+        path = write_bundle(bundles, space, {**fitted_anew(model.space, space), GATE: detector})
     change = {
         "version": following_version(bundles, classifier),
         "space": SpaceRef(id=space.id, version=space.version),
+        "metrics": lasting_metrics(classifier),
     }
+    classifier = classifier.model_copy(update=change)
     more = {} if second is None else {SECOND_OPINION: second}
-    return path, write_bundle(bundles, classifier.model_copy(update=change), {**carried(model.classifier), **more})
+    return path, write_bundle(bundles, classifier, {**fitted_anew(model.classifier, classifier), **more})
 
 
 def fitted(

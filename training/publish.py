@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from models.bundle import Bundle, write_bundle
-from models.manifest import Manifest
+from models.manifest import Manifest, SpaceRef
 from models.store import Store
 from training.card import card_html, card_markdown
-from training.config import RunConfig
+from training.config import DataSetConfig, RunConfig
 from training.errors import StepMissing
 from training.feature_network import FEATURES, export_features
 from training.fit_direction import candidates
-from training.fit_gate import carried
-from training.measure import PICTURES
+from training.fit_gate import carried, following_version
+from training.measure import PICTURES, named
 from training.pictures import Pictures
 from training.report import Report, digests, load
 from training.runfolder import RunFolder
+from training.unmeasured import made_of
 
 
 def publish(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Path]:
@@ -34,25 +36,87 @@ def publish(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
     space = store.open_space(config.space.id, config.version)
     if report.measured != digests(space, classifier):
         raise StepMissing("report.json is of other files than these: run `python -m training evaluate` again")
-    extra = documents(config, space, report, pictures) | {FEATURES: export_features(config, run).read_bytes()}
+    told = {"config": _shown(config)}
+    extra = documents(space.manifest, report, pictures, told) | {FEATURES: export_features(config, run).read_bytes()}
     written = (
         write_bundle(bundles, space.manifest.model_copy(update={"metrics": report.space}), {**carried(space), **extra}),
         write_bundle(
             bundles,
             classifier.manifest.model_copy(update={"metrics": report.classifier}),
-            {**carried(classifier), **documents(config, classifier, report, pictures)},
+            {**carried(classifier), **documents(classifier.manifest, report, pictures, told)},
         ),
     )
     run.log("publish", space=str(config.space.id), classifier=str(config.classifier.id))
     return written
 
 
-def documents(config: RunConfig, bundle: Bundle[Manifest], report: Report, pictures: Pictures) -> dict[str, bytes]:
-    """report.json, card.md and card.html of one bundle."""
-    content = report.about(bundle.manifest.kind)
-    content["config"] = json.loads(config.model_dump_json(exclude={"data": {"root"}, "gan": {"imported"}}))
+def publish_evaluation(config: RunConfig | DataSetConfig, bundles: Path, bundle: str, folder: Path) -> list[Path]:
+    """Writes the next version of a published classifier: the same files, with the figures that were measured on it.
+
+    The space is left as it is if it has figures; else it gets a next version as well, in which the classifier then is.
+
+    Args:
+        config: of the data set that it was measured on.
+        bundles: the store.
+        bundle: as it was named to `evaluate --bundle`.
+        folder: where that left report and pictures.
+
+    Returns:
+        The folders that were written.
+
+    Raises:
+        BundleNotFound: there is no such bundle.
+        StepMissing: nothing has been measured yet, or other files than these.
+    """
+    report, pictures = load(folder), Pictures.load(folder / PICTURES)
+    store = Store(bundles)
+    classifier = store.open_classifier(*named(bundle))
+    place = classifier.manifest.space
+    space = store.open_space(place.id, place.version)
+    if report.measured != digests(space, classifier):
+        raise StepMissing(f"{bundle} is not what was measured: run `python -m training evaluate --bundle` again")
+    written, changes = [], dict[str, Any]()
+    if not space.manifest.metrics:
+        written.append(_with_figures(config, bundles, space, report, pictures, {}))
+        changes["space"] = SpaceRef(id=place.id, version=int(written[0].name))
+    written.append(_with_figures(config, bundles, classifier, report, pictures, changes))
+    return written
+
+
+def _with_figures(
+    config: RunConfig | DataSetConfig,
+    bundles: Path,
+    bundle: Bundle[Any],
+    report: Report,
+    pictures: Pictures,
+    changes: dict[str, Any],
+) -> Path:
+    """Writes the next version of a bundle with its figures; `changes` to its manifest come on top."""
+    manifest, made = bundle.manifest, made_of(bundle)
+    whence = (
+        f"Measured on version {manifest.version}, from which this one differs in its figures and in what it is called."
+    )
+    whole = report.model_copy(update={"notes": (*made.pop("notes"), *report.notes, whence)})
+    update = {"version": following_version(bundles, manifest), "metrics": report.figures(manifest.kind), **changes}
+    after = manifest.model_copy(update=update)
+    return write_bundle(
+        bundles,
+        after,
+        {**carried(bundle), **documents(after, whole, pictures, {**made, "evaluated_with": _shown(config)})},
+    )
+
+
+def documents(manifest: Manifest, report: Report, pictures: Pictures, more: dict[str, Any]) -> dict[str, bytes]:
+    """report.json, card.md and card.html of one bundle; the report also holds `more`."""
+    content = {**report.about(manifest.kind), **more}
     return {
         "report.json": json.dumps(content, indent=1).encode(),
-        "card.md": card_markdown(bundle.manifest, report).encode(),
-        "card.html": card_html(bundle.manifest, report, pictures).encode(),
+        "card.md": card_markdown(manifest, report).encode(),
+        "card.html": card_html(manifest, report, pictures).encode(),
     }
+
+
+def _shown(config: RunConfig | DataSetConfig) -> dict[str, Any]:
+    """A config without places of the machine."""
+    shown: dict[str, Any] = json.loads(config.model_dump_json(exclude={"data": {"root"}, "gan": {"imported"}}))
+    return shown

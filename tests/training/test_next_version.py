@@ -1,0 +1,103 @@
+"""A next version never claims the figures of the one before, and gets its own by being measured and published again."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.bundle import write_bundle
+from models.manifest import Metric
+from models.store import Store
+from tests import toys
+from tests.training.test_data import config as data_config
+from training import fit_gate, measure
+from training.config import DataSetConfig, EvaluateConfig, GateConfig
+from training.data import ImageSet
+from training.errors import StepMissing
+from training.fit_gate import fit_published
+from training.measure import evaluation_folder, measure_published
+from training.publish import publish_evaluation
+
+BEFORE = {"flip_rate": Metric(value=0.5), "attributes_seconds": Metric(value=12)}
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataSetConfig:
+    """A data set of bands, every split the same two dozen."""
+    codes = np.random.default_rng(0).standard_normal((24, 2))
+    labels = (codes[:, 0] > toys.first_for(0.5)).astype(int)
+    names = np.arange(24).astype(str)
+    images = ImageSet(np.stack([toys.image(*code) for code in codes]), labels, names, names, {})
+    for module in (fit_gate, measure):
+        monkeypatch.setattr(module, "read_splits", lambda data: dict.fromkeys(data.splits, images))
+    return DataSetConfig(
+        name="bands",
+        data=data_config(tmp_path, classes=toys.CLASSES),
+        evaluate=EvaluateConfig(surrogate_samples=64, bootstrap=10, direction_images=6, map_images=4),
+        gate=GateConfig(test_images=6),
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A space with a gate and figures, and a classifier with figures and without bounds."""
+    root = tmp_path / "bundles"
+    write_bundle(root, toys.space_manifest(gate=toys.a_gate()), {**toys.space_files(), "gate.onnx": toys.gate_onnx()})
+    report = {"metrics": {}, "notes": ["Shipped is the paper's walk."], "config": {"name": "bands"}}
+    files = {**toys.classifier_files(), "report.json": json.dumps(report).encode(), "card.html": b"<p>0.500</p>"}
+    write_bundle(root, toys.classifier_manifest(metrics=BEFORE), files)
+    return root
+
+
+def test_a_version_that_was_fitted_anew_has_no_figure_of_the_one_before(config: DataSetConfig, store: Path) -> None:
+    space, path = fit_published(config, store, ("toy", 1), None)
+    after = Store(store).open_classifier("toy", 2)
+    report, card = json.loads((path / "report.json").read_text()), (path / "card.md").read_text()
+    assert space.name == "1"  # a space that has a gate keeps it, and its figures
+    assert after.manifest.checks is not None
+    assert set(after.manifest.metrics) == set(report["metrics"]) == {"attributes_seconds"}
+    assert "flip_rate" not in card
+    assert "Nothing has been measured on this version. It differs from version 1" in card
+    assert "Shipped is the paper's walk." in card
+    assert report["config"] == {"name": "bands"}
+    assert "card.html" not in after.manifest.files
+
+
+def test_an_evaluation_is_published_as_a_next_version_with_the_same_files(config: DataSetConfig, store: Path) -> None:
+    fit_published(config, store, ("toy", 1), None)
+    folder = evaluation_folder(store.parent / "runs", config, "toy/2")
+    measured = measure_published(config, store, "toy/2", folder)
+    (path,) = publish_evaluation(config, store, "toy/2", folder)
+    before, after = (Store(store).open_classifier("toy", version) for version in (2, 3))
+    report, card = json.loads((path / "report.json").read_text()), (path / "card.md").read_text()
+    assert after.manifest.metrics == measured.classifier
+    assert set(report["metrics"]) == set(measured.classifier) >= {"flip_rate", "survival", "attributes_seconds"}
+    assert "Measured on version 2, from which this one differs in its figures" in card
+    assert "Shipped is the paper's walk." in card
+    assert "unmeasured" not in report
+    assert (report["config"]["name"], report["evaluated_with"]["name"]) == ("bands", "bands")
+    networks = {name for name in before.manifest.files if name.endswith((".onnx", ".npz"))}
+    assert all(before.manifest.files[name] == after.manifest.files[name] for name in networks)
+
+
+def test_a_space_without_figures_gets_its_own_beside_the_classifier(config: DataSetConfig, store: Path) -> None:
+    gated = {**toys.space_files(), "gate.onnx": toys.gate_onnx()}
+    write_bundle(store, toys.space_manifest(version=2, gate=toys.a_gate(), metrics={}), gated)
+    place = {"id": "toy-space", "version": 2}
+    write_bundle(store, toys.classifier_manifest(version=2, space=place, metrics={}), toys.classifier_files())
+    folder = evaluation_folder(store.parent / "runs", config, "toy")
+    measure_published(config, store, "toy", folder)
+    space, classifier = publish_evaluation(config, store, "toy", folder)
+    assert (space.name, classifier.name) == ("3", "3")
+    opened = Store(store)
+    assert opened.open_classifier("toy", 3).manifest.space.version == 3
+    assert "gate_auroc" in opened.open_space("toy-space", 3).manifest.metrics
+
+
+def test_an_evaluation_of_another_version_is_refused(config: DataSetConfig, store: Path) -> None:
+    folder = evaluation_folder(store.parent / "runs", config, "toy")
+    measure_published(config, store, "toy", folder)
+    fit_published(config, store, ("toy", 1), None)
+    with pytest.raises(StepMissing, match="not what was measured"):
+        publish_evaluation(config, store, "toy", folder)
