@@ -52,6 +52,7 @@ class DataConfig(Section):
     patient_column: str = "patient"
     mirror: bool  # left-right flips are allowed: true for knees, false for chests
     quarter_turns: bool = False  # turns by 90 degrees are allowed: true for histology
+    fit: Literal["crop", "pad", "squash"] = "crop"  # how an image becomes square, here and in the service
     max_corrupt: Annotated[int, Field(ge=0)] = 0
     dataset: str
     modality: str

@@ -68,7 +68,7 @@ class ImageSet:
 
 def image_spec(config: DataConfig) -> ImageSpec:
     """The image side of the future space's manifest."""
-    preprocessing = Preprocessing(fit="crop", filter="lanczos", note=config.preprocessing_note)
+    preprocessing = Preprocessing(fit=config.fit, filter="lanczos", note=config.preprocessing_note)
     return ImageSpec(
         size_px=config.size_px, channels=config.channels, modality=config.modality, preprocessing=preprocessing
     )

@@ -106,11 +106,15 @@ def _read(stored: Path) -> RunConfig | None:
 
 
 def _identity(config: RunConfig | None) -> dict[str, Any] | None:
-    """The part of a config that a checkpoint depends on."""
+    """The part of a config that a checkpoint depends on.
+
+    `data.fit` is left out: it only says how images that are not square are read, and may be put right later.
+    """
     if config is None:
         return None
     lengths = {"total_kimg", "checkpoint_kimg", "sample_kimg", "snapshots", "accumulate", "compile"}
-    return {"seed": config.seed, "data": config.data.model_dump(), "gan": config.gan.model_dump(exclude=lengths)}
+    data, gan = config.data.model_dump(exclude={"fit"}), config.gan.model_dump(exclude=lengths)
+    return {"seed": config.seed, "data": data, "gan": gan}
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -12,7 +12,7 @@ import pytest
 from models.pixels import encode_png
 from tests.training.raw_files import write_dicom
 from training.config import DataConfig, RunConfig, load_config
-from training.data import ImageSet, label_of, read_splits
+from training.data import ImageSet, image_spec, label_of, read_splits
 from training.errors import ConfigError, DataError, LeakageError
 
 ROWS = [
@@ -139,6 +139,25 @@ def test_the_words_of_the_shipped_chest_config_are_its_classes() -> None:
     assert labels == [0, 1, 2]
     with pytest.raises(DataError, match="must be 0 to 2, or one of normal, bacteria, virus"):
         label_of(chest, {"file": "x.png", chest.label_column: "covid"})
+
+
+@pytest.mark.parametrize(("fit", "row"), [("crop", [100] * 4), ("pad", [0, 100, 100, 0]), ("squash", [0, 100, 100, 0])])
+def test_an_image_is_made_square_as_the_config_says(tmp_path: Path, fit: str, row: list[int]) -> None:
+    write(tmp_path)
+    if fit == "pad":
+        tall = np.full((1, 48, 24), 100, np.uint8)  # 24 columns in the middle of 48
+    else:
+        tall = np.full((1, 24, 48), 100, np.uint8)
+        tall[:, :, :12] = tall[:, :, 36:] = 0  # dark where a crop cuts
+    (tmp_path / "images" / "train0.png").write_bytes(encode_png(tall))
+    data = config(tmp_path, fit=fit)
+    assert image_spec(data).preprocessing.fit == fit
+    assert read_splits(data)["train"].images[0, 0, 8, 2::4].tolist() == pytest.approx(row, abs=3)
+
+
+def test_the_chest_config_squashes_as_the_copy_that_it_trains_on_was_squashed() -> None:
+    fits = {path.stem: load_config(path).data.fit for path in Path("training/configs").glob("*.toml")}
+    assert fits == {"chest-64": "squash", "knee-64": "crop", "knee-128": "crop", "lung-64": "crop"}
 
 
 def test_a_row_without_a_patient_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from tests.training.tiny import tiny_config
 from training.errors import CheckpointForeign
 from training.runfolder import RunFolder
 
-NEWER = {"data": ("quarter_turns", "max_corrupt"), "gan": ("imported", "path_length_interval")}
+NEWER = {"data": ("quarter_turns", "fit", "max_corrupt"), "gan": ("imported", "path_length_interval")}
 
 
 def stored_without_newer_keys(tmp_path: Path) -> Path:
@@ -27,6 +27,14 @@ def test_an_older_run_folder_is_taken_with_newer_keys_at_their_defaults(tmp_path
     path = stored_without_newer_keys(tmp_path)
     assert RunFolder(tmp_path / "runs", tiny_config(tmp_path)).path == path
     assert "quarter_turns" in json.loads((path / "config.json").read_text())["data"]
+
+
+def test_how_images_are_made_square_may_be_put_right_after_a_run_began(tmp_path: Path) -> None:
+    path = stored_without_newer_keys(tmp_path)
+    config = tiny_config(tmp_path)
+    squashed = config.model_copy(update={"data": config.data.model_copy(update={"fit": "squash"})})
+    assert RunFolder(tmp_path / "runs", squashed).path == path
+    assert json.loads((path / "config.json").read_text())["data"]["fit"] == "squash"
 
 
 def test_an_older_run_folder_is_not_taken_when_a_newer_key_changes_what_it_trains(tmp_path: Path) -> None:
