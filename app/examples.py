@@ -38,6 +38,15 @@ REPORT: dict[str, Any] = {
         "columns": 224,
         "kind": "png",
     },
+    "classified": {
+        "width": 64,
+        "height": 64,
+        "channels": 1,
+        "dtype": "float32",
+        "range": [-1.0, 1.0],
+        "mean": None,
+        "std": None,
+    },
     "reconstruction": {
         "probability": 0.29,
         "surrogate_probability": 0.33,
@@ -59,7 +68,9 @@ REPORT: dict[str, Any] = {
         "probability": 0.508,
         "frame": None,
         "changed_pixels": 0.07,
+        "pixels_sha256": "f1" * 32,
         "url": f"{_PATH}/flip.png",
+        "full_url": None,
     },
     "quality": {
         "verdict": "caution",
@@ -81,6 +92,7 @@ REPORT: dict[str, Any] = {
         "survival": 0.93,
     },
     "heatmaps": {"strip": f"{_PATH}/heatmaps/strip.png", "gradcam": f"{_PATH}/heatmaps/gradcam.png", "occlusion": None},
+    "heatmaps_sha256": {"strip": "5a" * 32, "gradcam": "6c" * 32, "occlusion": None},
     "scores": None,
     "full_resolution": False,
     "provenance": {
@@ -101,6 +113,7 @@ REPORT: dict[str, Any] = {
         "evidence": 2,
         "verdict": 15,
         "render": 12,
+        "full_resolution": 0,
         "animation": 0,
         "total": 265,
     },

@@ -217,10 +217,7 @@ class Flip(FlipReport):
 
     url: str | None = None
     full_url: str | None = Field(
-        default=None,
-        exclude_if=lambda url: url is None,
-        description="The picture at the image's own resolution of the frame that the flip is, where `full_resolution` "
-        "was asked for; f has not seen it.",
+        default=None, description="The flip's change at the image's own resolution; f has not seen this picture."
     )
 
 
@@ -311,11 +308,11 @@ def job_report(job_id: str, report: Report) -> JobReport:
         for frame in report.frames
     ]
     named = "flip.png" if report.flip.frame is None else f"frames/{report.flip.frame}.png"
-    has_full = report.full_resolution and report.flip.frame is not None
+    full = "full/flip.png" if report.flip.frame is None else f"full/{report.flip.frame}.png"
     flip = Flip(
         **report.flip.model_dump(by_alias=False),
         url=f"{path}/{named}" if report.flip.reached else None,
-        full_url=f"{path}/full/{report.flip.frame}.png" if has_full else None,
+        full_url=f"{path}/{full}" if report.full_resolution and report.flip.reached else None,
     )
     told = report.model_dump(by_alias=False)
     return JobReport.model_validate({**told, "frames": frames, "flip": flip, "heatmaps": maps})

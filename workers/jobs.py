@@ -24,11 +24,6 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True)
 
 
-def _left_out(value: object) -> bool:
-    """What came later into reports is left out where there is nothing to say, so that earlier ones read as they did."""
-    return value in (None, 0.0)
-
-
 # --- What is asked -------------------------------------------------------------------------------------------------
 
 
@@ -84,8 +79,8 @@ class ClassifiedReport(Value):
         channels: 1 is grey, 3 is colour, or grey three times.
         dtype: Of each value.
         range: What black and white were made, before `mean` and `std`.
-        mean: Subtracted per channel; left out where nothing was.
-        std: Divided by per channel; left out where nothing was.
+        mean: Subtracted per channel; null where nothing is.
+        std: Divided by per channel; null where nothing is.
     """
 
     width: int
@@ -93,8 +88,8 @@ class ClassifiedReport(Value):
     channels: int
     dtype: Literal["float32", "uint8"]
     range: tuple[float, float]
-    mean: tuple[float, ...] | None = Field(default=None, exclude_if=_left_out)
-    std: tuple[float, ...] | None = Field(default=None, exclude_if=_left_out)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
 
 class ReconstructionReport(Value):
@@ -151,7 +146,7 @@ class FlipReport(Value):
     frame: int | None = None
     changed_pixels: float | None = None
     pixels_sha256: str | None = Field(
-        default=None, exclude_if=_left_out, description="SHA-256 of the flip's pixels, taken as that of a frame's."
+        default=None, description="SHA-256 of the flip's pixels, taken as that of a frame's."
     )
 
 
@@ -209,9 +204,9 @@ class HeatmapsReport(Value):
 class HeatmapDigests(Value):
     """SHA-256 of the numbers of each evidence map: float32, little-endian, row by row, as its `.npy` holds them."""
 
-    strip: str | None = Field(default=None, exclude_if=_left_out)
-    gradcam: str | None = Field(default=None, exclude_if=_left_out)
-    occlusion: str | None = Field(default=None, exclude_if=_left_out)
+    strip: str | None = None
+    gradcam: str | None = None
+    occlusion: str | None = None
 
 
 class MapScoresReport(Value):
@@ -289,7 +284,7 @@ class TimingMs(Value):
     evidence: float = 0.0
     verdict: float = 0.0
     render: float
-    full_resolution: float = Field(default=0.0, exclude_if=_left_out)
+    full_resolution: float = 0.0
     animation: float = 0.0
     total: float
 
@@ -313,10 +308,9 @@ class Report(Value):
     input: InputReport
     classified: ClassifiedReport | None = Field(
         default=None,
-        exclude_if=_left_out,
         description="The pixels that f was given: an image of the space, such as a frame or the flip, brought to the "
-        "size and range that f reads; never the image as it was sent, nor a picture at full resolution. Left out by "
-        "earlier versions.",
+        "size and range that f reads; never the image as it was sent, nor a picture at full resolution. Null in "
+        "reports of versions that did not tell.",
     )
     reconstruction: ReconstructionReport
     start: StartReport
@@ -327,7 +321,7 @@ class Report(Value):
     )
     heatmaps: HeatmapsReport = HeatmapsReport()
     heatmaps_sha256: HeatmapDigests | None = Field(
-        default=None, exclude_if=_left_out, description="What proves the maps' numbers; left out where there are none."
+        default=None, description="What proves the maps' numbers; null where there are none."
     )
     scores: ScoresReport | None = Field(default=None, description="How good the maps are, where that was asked for.")
     full_resolution: bool = Field(

@@ -95,6 +95,19 @@ def flip(record: FinishedJob, service: TheService, if_none_match: IfNoneMatch = 
 
 
 @router.get(
+    "/full/flip.png",
+    operation_id="full_flip",
+    summary="The flip at full resolution, where it is no frame",
+    response_class=Response,
+    response_description="The image that was sent, in its own resolution, with the flip's change added.",
+    responses={**_bytes("image/png"), **problem_responses(*_NO_RESULT, problems.PART_NOT_FOUND)},
+)
+def full_flip(record: FinishedJob, service: TheService, if_none_match: IfNoneMatch = None) -> Response:
+    """The flip's change on the image as it was sent, where `full_resolution` was asked for: for people, too."""
+    return _part(service, record, "full/flip.png", "image/png", if_none_match)
+
+
+@router.get(
     "/full/{n}.png",
     operation_id="full_frame",
     summary="One frame at full resolution",

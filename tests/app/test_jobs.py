@@ -143,8 +143,11 @@ def test_a_flip_that_is_a_frame_has_that_frame_s_address_and_one_that_is_not_the
 def test_frames_at_full_resolution_are_fetched_where_they_were_made(client: TestClient, service: Service) -> None:
     job_id, token = running(client, service)
     report = stored_report().model_copy(update={"full_resolution": True})
-    assert service.jobs.finish(job_id, token, report, {f"full/{n}.png": FULL for n in range(5)}, service_s=0.5)
+    full = {f"full/{n}.png": FULL for n in range(5)} | {"full/flip.png": FULL}
+    assert service.jobs.finish(job_id, token, report, full, service_s=0.5)
     told = client.get(f"/jobs/{job_id}").json()["report"]
+    assert told["flip"]["full_url"] == f"/jobs/{job_id}/full/flip.png"
+    assert client.get(told["flip"]["full_url"]).content == FULL
     assert [frame["full_url"] for frame in told["frames"]] == [f"/jobs/{job_id}/full/{n}.png" for n in range(5)]
     assert all(client.get(frame["full_url"]).content == FULL for frame in told["frames"])
     assert_problem(client.get(f"/jobs/{job_id}/full/5.png"), 404, "frame-not-found", f"/jobs/{job_id}/full/5.png")

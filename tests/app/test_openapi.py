@@ -56,6 +56,7 @@ def test_every_address_of_the_contract_is_there(document: dict[str, Any]) -> Non
         "GET /jobs/{job_id}/strip.png",
         "GET /jobs/{job_id}/frames/{n}.png",
         "GET /jobs/{job_id}/flip.png",
+        "GET /jobs/{job_id}/full/flip.png",
         "GET /jobs/{job_id}/full/{n}.png",
         "GET /jobs/{job_id}/report.json",
         "GET /classifiers",
