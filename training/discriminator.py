@@ -110,18 +110,23 @@ class DiscriminatorBlock(nn.Module):
         return self.conv1(self.conv0(x), gain) + self.skip(x, gain)
 
 
+def group_size(n: int) -> int:
+    """How many of n images stand in a group whose spread is measured: the greatest divisor of n up to four."""
+    return next(size for size in range(MBSTD_GROUP, 0, -1) if n % size == 0)
+
+
 def minibatch_std(x: Tensor, parts: int = 1) -> Tensor:
     """Appends one channel: the standard deviation within groups of the batch, averaged over channels and pixels.
 
-    [N, C, H, W] → [N, C+1, H, W], float32. Groups hold up to four neighbours; a part is a multiple of the group. So a
-    batch gives the same in one piece and in pieces of four, eight, …
+    [N, C, H, W] → [N, C+1, H, W], float32. Groups hold as many neighbours as divide a part, four at most: four of
+    eight, three of six, two of ten. So a batch gives the same in one piece and in pieces of four, eight, …
 
     Args:
         x: features of the batch.
         parts: batches that lie one behind the other in x, e.g. real and generated images; groups never mix them.
     """
     n, c, h, w = x.shape
-    group = min(MBSTD_GROUP, n // parts)
+    group = group_size(n // parts)
     grouped = x.reshape(n // group, group, c, h, w)
     variance = (grouped - grouped.mean(dim=1, keepdim=True)).square().mean(dim=1)
     spread = (variance + 1e-8).sqrt().mean(dim=(1, 2, 3))  # [N / group]

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from training.discriminator import Conv, Discriminator, halve, minibatch_std, mix_channels
+from training.discriminator import Conv, Discriminator, group_size, halve, minibatch_std, mix_channels
 
 
 @pytest.mark.parametrize(("channels", "n"), [(1, 8), (3, 4), (1, 1)])
@@ -23,6 +23,16 @@ def test_spread_is_measured_within_groups_of_four() -> None:
     x[:4] = torch.tensor([1.0, 1, 3, 3])[:, None, None, None]  # the first group spreads by 1, the second not at all
     spread = minibatch_std(x)[:, -1, 0, 0]
     torch.testing.assert_close(spread, torch.tensor([1.0] * 4 + [1e-4] * 4))
+
+
+def test_groups_are_as_large_as_divides_the_batch_and_four_at_most() -> None:
+    assert [group_size(n) for n in (1, 2, 3, 4, 5, 6, 8, 9, 10, 32)] == [1, 2, 3, 4, 1, 3, 4, 3, 2, 4]
+
+
+@pytest.mark.parametrize("n", [5, 6, 10])
+def test_a_batch_that_is_not_made_of_fours_is_judged_too(n: int) -> None:
+    D = Discriminator(16, 1, channel_base=128, channel_max=16)
+    assert D(torch.randn(2 * n, 1, 16, 16), parts=2).shape == (2 * n,)
 
 
 @torch.no_grad()
