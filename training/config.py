@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.manifest import Aim, Target
 from training.errors import ConfigError
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+AboveZero = Annotated[float, Field(gt=0)]
+FromZero = Annotated[float, Field(ge=0)]
 Stem = Literal["coarse", "fine"]
 Block = Literal["bottleneck", "basic"]
 """A ResNet's first convolution. coarse: 7 x 7 with stride 2, as published for 224 px. fine: 3 x 3 with stride 1, for
 images so small that the published one throws away what matters; it makes four times the work for all that follows."""
 Transform = Literal["blit", "geometry", "colour", "filter", "noise", "cutout"]
+
+
+def _power_of_two(value: int) -> int:
+    if value & (value - 1):
+        raise ValueError(f"must be a power of two, not {value}")
+    return value
+
+
+SizePx = Annotated[int, Field(ge=8, le=2048), AfterValidator(_power_of_two)]
 
 
 class Section(BaseModel):
@@ -41,10 +53,11 @@ class DataConfig(Section):
 
     root: Path
     sources: tuple[SourceConfig, ...]
-    size_px: Positive
+    size_px: SizePx
     channels: Literal[1, 3]
     classes: tuple[str, ...]  # the label column holds their names, or whole numbers in their order
     splits: dict[Literal["train", "val", "test"], tuple[str, ...]]
+    left_out: tuple[str, ...] = ()  # words of the split column whose rows are not used; any other must be in splits
     file_column: str = "file"
     split_column: str = "split"
     label_column: str = "label"
@@ -59,6 +72,17 @@ class DataConfig(Section):
     licence: str
     attribution: str
     preprocessing_note: str = ""
+
+    @model_validator(mode="after")
+    def _words_mean_one_thing(self) -> Self:
+        words = Counter([*(word for words in self.splits.values() for word in words), *self.left_out])
+        if twice := [word for word, n in words.items() if n > 1]:
+            raise ValueError(f"{twice[0]!r} stands twice among the words of splits and left_out")
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes must be two or more, each of another name")
+        if strange := [name for name in self.label_classes.values() if name not in self.classes]:
+            raise ValueError(f"label_classes names {strange[0]!r}, which is none of the classes")
+        return self
 
 
 class ClassifierConfig(Section):
@@ -80,8 +104,8 @@ class ClassifierConfig(Section):
     teacher_share: Share = 0.7  # of them in what f is taught; the labels are the rest
     passes: Positive = 30
     batch: Positive = 64
-    lr: float = 1e-3
-    weight_decay: float = 0.05
+    lr: AboveZero = 1e-3
+    weight_decay: FromZero = 0.05
     label_smoothing: Share = 0.05
     domain_passes: Positive = 20
     domain_width: Positive = 32
@@ -103,26 +127,26 @@ class GanConfig(Section):
     channel_base: Positive = 16384
     channel_max: Positive = 512
     batch: Positive = 32
-    total_kimg: float = 25000
-    lr: float = 0.0025
-    r1_gamma: float = 0.05
+    total_kimg: AboveZero = 25000
+    lr: AboveZero = 0.0025
+    r1_gamma: FromZero = 0.05
     r1_interval: Positive = 16
-    path_length_weight: float = 2.0
+    path_length_weight: FromZero = 2.0
     path_length_interval: Positive = 4
     path_length_shrink: Positive = 2  # the penalty runs on batch / shrink images
     style_mixing: Share = 0.9
     reuse_fakes: bool = True  # both steps use the same generated images; false draws them afresh, as the paper does
     accumulate: Positive = 1  # a process takes its share of the batch in so many pieces, to save memory
-    ema_rampup: float | None = 0.05
+    ema_rampup: FromZero | None = 0.05
     ada_transforms: tuple[Transform, ...] = ("blit", "geometry", "colour")
     ada_target: Share = 0.6
-    ada_kimg: float = 500
+    ada_kimg: AboveZero = 500
     ada_interval: Positive = 4
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     compile: bool = False  # torch.compile for the two main steps
     snapshots: Positive = 10  # generators kept, and measured, over the whole run
-    checkpoint_kimg: float = 4
-    sample_kimg: float = 10
+    checkpoint_kimg: AboveZero = 4
+    sample_kimg: AboveZero = 10
 
     @property
     def ema_kimg(self) -> float:
@@ -137,22 +161,22 @@ class EncoderConfig(Section):
     width: Positive = 64
     stem: Stem = "coarse"
     batch: Positive = 64
-    total_kimg: float = 1000
-    lr: float = 1e-3
-    weight_decay: float = 0.01
+    total_kimg: AboveZero = 1000
+    lr: AboveZero = 1e-3
+    weight_decay: FromZero = 0.01
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    checkpoint_kimg: float = 10
-    real_kimg: float = 0  # real images shown in stage B; 0 leaves it out
-    real_lr: float = 3e-4
-    synthetic_weight: float = 0.3
-    pixel_weight: float = 1.0
-    feature_weight: float = 1.0
-    logit_weight: float = 0.3
-    latent_weight: float = 0.3
+    checkpoint_kimg: AboveZero = 10
+    real_kimg: FromZero = 0  # real images shown in stage B; 0 leaves it out
+    real_lr: AboveZero = 3e-4
+    synthetic_weight: FromZero = 0.3
+    pixel_weight: FromZero = 1.0
+    feature_weight: FromZero = 1.0
+    logit_weight: FromZero = 0.3
+    latent_weight: FromZero = 0.3
     refinement_passes: Annotated[int, Field(ge=0, le=5)] = (
         0  # looks at its own drawing, each of which corrects the code
     )
-    refinement_kimg: float = 0  # real images that the corrector is trained on
+    refinement_kimg: FromZero = 0  # real images that the corrector is trained on
     refinement_layers: tuple[Positive, Positive, Positive, Positive] = (1, 1, 1, 1)
     refinement_width: Positive = 32
 
@@ -244,6 +268,20 @@ class RunConfig(Section):
     audit: AuditConfig = AuditConfig()
     gate: GateConfig = GateConfig()
 
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if lacking := [split for split in ("train", "val", "test") if not self.data.splits.get(split)]:
+            raise ValueError(f"data.splits: a run needs train, val and test; {', '.join(lacking)} is missing")
+        c, count = self.classifier, len(self.data.classes)
+        sides = (*c.target_classes, *(c.against_classes or ()))
+        if outside := [index for index in sides if not 0 <= index < count]:
+            raise ValueError(f"classifier: class {outside[0]} does not exist: there are {count}, from 0")
+        if not c.target_classes or c.against_classes == () or len(set(sides)) < len(sides):
+            raise ValueError("classifier: target_classes and against_classes must name classes, each once")
+        if c.against_classes is None and len(sides) == count:
+            raise ValueError("classifier: target_classes are all classes; none is left against them")
+        return self
+
     @property
     def sha256(self) -> str:
         """Digest of the config's canonical JSON."""
@@ -281,12 +319,19 @@ def load_data_set(path: Path) -> RunConfig | DataSetConfig:
 def load_toml(path: Path, form: Callable[[dict[str, Any]], type[Any]]) -> Any:
     """Reads a TOML file as the section that `form` finds for its content; errors as of `load_config`."""
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
         return form(content).model_validate(content)
     except OSError as e:
         raise ConfigError(f"cannot read {path.name}: {e.strerror}") from e
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path.name} is not UTF-8: save it with that encoding") from None
     except tomllib.TOMLDecodeError as e:
         raise ConfigError(f"{path.name} is not TOML: {e}") from e
     except ValidationError as e:
-        faults = "; ".join(f"{'.'.join(map(str, x['loc']))}: {x['msg']}" for x in e.errors())
+        faults = "; ".join(_fault(x["loc"], x["msg"]) for x in e.errors())
         raise ConfigError(f"{path.name}: {faults}") from e
+
+
+def _fault(place: tuple[int | str, ...], message: str) -> str:
+    where = ".".join(map(str, place))
+    return f"{where}: {message}" if where else message.removeprefix("Value error, ")

@@ -1,17 +1,16 @@
 """Images and labels on disk → arrays in memory, split by patient.
 
-The pixel convention is `models.pixels`'s; this module finds, decodes, labels and checks. Letters: N images, C channels,
+The pixel convention is `models.pixels`'s; this module finds and decodes; tables are
+`training.rows`'s. Letters: N images, C channels,
 S the image size in pixels.
 """
 
 from __future__ import annotations
 
-import csv
 import os
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,11 +19,15 @@ import numpy as np
 
 from models.errors import UndecodableImage
 from models.manifest import ImageSpec, Preprocessing
-from models.pixels import decode, prepare
+from models.pixels import prepare
 from training.config import DataConfig, SourceConfig
-from training.errors import DataError, LeakageError
+from training.dicom import read_image
+from training.errors import DataError, Unusable
+from training.rows import extras_of, label_of, read_all_rows, split_of
 
 EXTRA = "extra."  # before the names of further label columns in a saved set
+UNREADABLE = (UndecodableImage, Unusable, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError)
+"""What a broken, encrypted or unknown image raises; a RuntimeError is how zipfile refuses an encrypted member."""
 
 Row = tuple[np.ndarray, int, str, str, dict[str, str]]  # pixels, label, patient, file, further columns
 
@@ -74,45 +77,89 @@ def image_spec(config: DataConfig) -> ImageSpec:
     )
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What reading a data set gave.
+
+    Attributes:
+        sets: the images, by split.
+        skipped: a line for every image that could not be read: its name, and why.
+        shaped: images that were not square, and were made so as `fit` says.
+        unoriented: DICOM images that do not say which way up they lie; they stay as they are.
+    """
+
+    sets: dict[str, ImageSet]
+    skipped: tuple[str, ...]
+    shaped: int
+    unoriented: int
+
+
 def read_splits(
-    config: DataConfig, report: Callable[[str], None] = print, advance: Callable[[int], object] = lambda _: None
+    config: DataConfig, report: Callable[[str], None] = print, only: Collection[str] | None = None
 ) -> dict[str, ImageSet]:
+    """Decodes every labelled image and sorts it into train, val and test; see `read_images`."""
+    return read_images(config, report, only=only).sets
+
+
+def read_images(
+    config: DataConfig,
+    report: Callable[[str], None] = print,
+    advance: Callable[[int], object] = lambda _: None,
+    only: Collection[str] | None = None,
+) -> Reading:
     """Decodes every labelled image and sorts it into train, val and test.
 
     Args:
         config: where the files are and what the columns mean.
-        report: told one line for every corrupt image that is skipped.
+        report: told one line for every image that is skipped, and for what may be a mistake.
         advance: told 1 for every row.
+        only: splits to decode; None: all. The rows of the others are checked none the less.
 
     Raises:
-        DataError: a file or column is missing, a label is unknown, a row has no patient, a file stands in two rows, or
-            more than `max_corrupt` images cannot be read.
+        DataError: as `rows.read_all_rows`; or a file is missing, or more than `max_corrupt` images cannot be read.
         LeakageError: a patient stands in two splits.
     """
-    split_of = {name: split for split, names in config.splits.items() for name in names}
-    rows: dict[str, list[Row]] = {split: [] for split in config.splits}
-    corrupt = 0
-    for source in config.sources:
-        for row, content in read_source(config, source):
+    tables = read_all_rows(config, report, only)
+    rows: dict[str, list[Row]] = {split: [] for split in (config.splits if only is None else only)}
+    skipped: list[str] = []
+    shaped = dicoms = unoriented = 0
+    for source, listed in tables:
+        wanted = [row for row in listed if split_of(config, row) in rows]
+        for row, content in read_source(config, source, wanted):
             advance(1)
-            split = split_of.get(row[config.split_column])
-            if split is None:
-                continue
-            try:
-                pixels = prepare(decode(content()).pixels, image_spec(config))
-            except (UndecodableImage, zipfile.BadZipFile, zlib.error) as e:
-                corrupt += 1
-                report(f"skipped {row[config.file_column]}: {e}")
-                if corrupt > config.max_corrupt:
-                    raise DataError(f"{corrupt} images cannot be read; max_corrupt allows {config.max_corrupt}") from e
-                continue
             patient, file = row[config.patient_column], row[config.file_column]
-            rows[split].append((pixels, label_of(config, row), patient, file, extras_of(config, row)))
-    refuse_leakage({split: {r[2] for r in found} for split, found in rows.items()})
+            try:
+                image = read_image(content())
+            except UNREADABLE as e:
+                skipped.append(f"{file}: {reason(e)}")
+                report(f"skipped {skipped[-1]}")
+                if len(skipped) > config.max_corrupt:
+                    raise DataError(
+                        f"{len(skipped)} images cannot be read; max_corrupt allows {config.max_corrupt}"
+                    ) from e
+                continue
+            shaped += image.pixels.shape[0] != image.pixels.shape[1]
+            dicoms += image.is_dicom
+            unoriented += image.is_dicom and not image.is_oriented
+            pixels = prepare(image.pixels, image_spec(config))
+            rows[split_of(config, row)].append((pixels, label_of(config, row), patient, file, extras_of(config, row)))
+    if unoriented:
+        report(f"{unoriented} of {dicoms} DICOM images do not say which way up they lie, and stay as they are")
     empty = [split for split, found in rows.items() if not found]
     if empty:
         raise DataError(f"no image in split {', '.join(empty)}")
-    return {split: stack(found) for split, found in rows.items()}
+    return Reading({split: stack(found) for split, found in rows.items()}, tuple(skipped), shaped, unoriented)
+
+
+def reason(error: Exception) -> str:
+    """Why an image is skipped, in a few words; what a library says may quote the file, so only ours is passed on."""
+    if isinstance(error, (UndecodableImage, Unusable)):
+        return str(error)
+    if isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError):
+        return "it is encrypted"
+    if isinstance(error, NotImplementedError):
+        return "it is compressed in a way that is not read: pack the zip with deflate, or store it"
+    return f"its bytes cannot be read ({type(error).__name__})"
 
 
 def stack(rows: list[Row]) -> ImageSet:
@@ -123,72 +170,21 @@ def stack(rows: list[Row]) -> ImageSet:
     return ImageSet(np.stack(pixels), np.array(labels, np.int64), np.array(patients), np.array(files), columns)
 
 
-def extras_of(config: DataConfig, row: dict[str, str]) -> dict[str, str]:
-    """What a row says beside file, split and patient: side, site, exposure, age, and the label itself."""
-    known = {config.file_column, config.split_column, config.patient_column}
-    return {name: value or "" for name, value in row.items() if name and name not in known}
-
-
-def label_of(config: DataConfig, row: dict[str, str]) -> int:
-    """The row's label as an index into the classes; DataError when it is none."""
-    text = row[config.label_column] or ""
-    text = config.label_classes.get(text, text)
-    if text in config.classes:
-        return config.classes.index(text)
-    if not text.isdecimal() or int(text) >= len(config.classes):
-        rule = f"must be 0 to {len(config.classes) - 1}, or one of {', '.join(config.classes)}"
-        raise DataError(f"label {text!r} of {row[config.file_column]}: {rule}")
-    return int(text)
-
-
-def refuse_leakage(patients: dict[str, set[str]]) -> None:
-    """Raises LeakageError when two splits share a patient; says how many, never who."""
-    names = list(patients)
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            shared = patients[a] & patients[b]
-            if shared:
-                raise LeakageError(f"{len(shared)} patients stand in both {a} and {b}; split by patient")
-
-
-def read_rows(config: DataConfig, source: SourceConfig) -> list[dict[str, str]]:
-    """The rows of a source's CSV that belong to it, checked; DataError names what is wrong with them."""
-    labels = config.root / source.labels
-    if not labels.exists():
-        raise DataError(f"{labels} does not exist")
-    with labels.open(newline="", encoding="utf-8-sig") as f:
-        rows = list(csv.DictReader(f))
-    needed = {config.file_column, config.split_column, config.label_column, config.patient_column}
-    missing = needed - set(rows[0] if rows else ())
-    if missing:
-        raise DataError(f"{source.labels}: no column {', '.join(sorted(missing))}")
-    if source.image_split is not None:
-        rows = [r for r in rows if r[config.split_column] == source.image_split]
-    twice = [name for name, n in Counter(r[config.file_column] for r in rows).items() if n > 1]
-    if twice:
-        raise DataError(f"{source.labels}: {twice[0]} stands in more than one row")
-    nobody = [r[config.file_column] for r in rows if not (r[config.patient_column] or "").strip()]
-    if nobody:
-        raise DataError(f"{source.labels}: {nobody[0]} has no {config.patient_column}; every image belongs to someone")
-    return rows
-
-
 RowAndContent = tuple[dict[str, str], Callable[[], bytes]]
 
 
-def read_source(config: DataConfig, source: SourceConfig) -> Iterator[RowAndContent]:
-    """Yields each labelled row of a source, and a function that reads the bytes of its image."""
+def read_source(config: DataConfig, source: SourceConfig, rows: list[dict[str, str]]) -> Iterator[RowAndContent]:
+    """Yields each row of a source, and a function that reads the bytes of its image."""
     images = config.root / source.images
     if not images.exists():
         raise DataError(f"{images} does not exist")
-    rows = read_rows(config, source)
     yield from _from_zip(images, rows, config) if images.is_file() else _from_folder(images, rows, config)
 
 
 def _from_zip(path: Path, rows: list[dict[str, str]], config: DataConfig) -> Iterator[RowAndContent]:
     try:
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as e:
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as e:
         raise DataError(f"{path.name} is not a zip file: {e}") from e
     with archive:
         exact = set(archive.namelist())

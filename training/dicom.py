@@ -1,12 +1,14 @@
-"""DICOM objects as raw material of a data set: which there are, whose they are, what they say, which way up they lie.
+"""DICOM objects as raw material of a data set: which there are, whose they are, what they say.
 
-Pixels come from `models.pixels` (polarity, rescale, VOI LUT and window), as for every upload. Making a data set of a
-folder is `training.dicom_set`. Letters: H rows, W columns.
+Which way up they lie is `training.orientation`'s, what lacks its preamble `training.bare_dicom`'s. Pixels come from
+`models.pixels` (polarity, rescale, VOI LUT and window), as for every upload. Making a data set of a folder is
+`training.dicom_set`. Letters: H rows, W columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,15 +20,18 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
+from models.kinds import sniff
 from models.pixels import decode
-from training.errors import DataError
-from training.prepared import Unusable
+from training.bare_dicom import ENOUGH, is_bare, is_whole, made_whole
+from training.errors import DataError, Unusable
+from training.orientation import Orientation, orientation_of, upright
 from training.runfolder import progress
 
-Orientation = tuple[str, str]
 LARGEST_PX = 64_000_000
+ENDINGS = (".dcm", ".dicom", ".ima")
+IMAGES = "Image Storage"  # in the name of every class of objects that are images
 
 
 @dataclass(frozen=True)
@@ -52,35 +57,64 @@ class Header:
     is_image: bool
 
 
-def list_dicoms(folder: Path) -> list[str]:
-    """Names, relative to the folder, of all files below it with a DICOM preamble, in order.
+def list_dicoms(folder: Path, report: Callable[[str], None] = print) -> list[str]:
+    """Names, relative to the folder, of all files below it that are DICOM, or should be, in order.
+
+    Those are files with a preamble, data sets without one, whatever is called so, and empty files: what cannot be read
+    is for the reader to name, and must not vanish here.
+
+    Args:
+        folder: searched with all folders below it; hidden files and DICOMDIR are left alone.
+        report: told how many other files there are.
 
     Raises:
         DataError: there is no such folder, or no DICOM file in it.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder")
-    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if _has_preamble(path)]
+    files = [
+        p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "DICOMDIR" and not p.name.startswith(".")
+    ]
+    names = [path.relative_to(folder).as_posix() for path in files if _is_dicom(path)]
     if not names:
         raise DataError(f"{folder} holds no DICOM file")
+    if others := Counter(path.suffix.lower() or "no ending" for path in files if not _is_dicom(path)):
+        endings = ", ".join(f"{n} with {ending}" for ending, n in sorted(others.items()))
+        report(f"{others.total()} files are no DICOM and are left out: {endings}")
     return names
 
 
-def _has_preamble(path: Path) -> bool:
-    if not path.is_file() or path.name == "DICOMDIR":
-        return False
+def _is_dicom(path: Path) -> bool:
+    if path.suffix.lower() in ENDINGS:
+        return True
     with path.open("rb") as f:
-        return f.read(132)[128:] == b"DICM"
+        head = f.read(ENOUGH)
+    return not head or is_whole(head) or is_bare(head)
+
+
+def _open(path: Path) -> Path | BytesIO:
+    """What pydicom can read of a file: itself, or a bare data set made whole; Unusable where it is neither."""
+    with path.open("rb") as f:
+        head = f.read(ENOUGH)
+    if is_whole(head):
+        return path
+    if not head:
+        raise Unusable("it is empty")
+    if not is_bare(head):
+        raise Unusable("it is no DICOM file")
+    return BytesIO(made_whole(path.read_bytes()))
 
 
 def read_header(path: Path, patient_tag: str = "PatientID", label_tag: str | None = None) -> Header:
     """The header of one object; Unusable when it cannot be read."""
     try:
-        if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        opened = _open(path)
+        if _syntax(opened) == DeflatedExplicitVRLittleEndian:
             raise Unusable("its transfer syntax is deflated: its size cannot be told before it is inflated")
-        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        dataset = pydicom.dcmread(opened, stop_before_pixels=True)
         is_image = bool(dataset.get("Rows") and dataset.get("Columns"))
-        if not is_image and "SOPClassUID" not in dataset:
+        kind = dataset.get("SOPClassUID")
+        if not is_image and (kind is None or IMAGES in UID(kind).name):
             raise Unusable("its header breaks off")
         spacing = dataset.get("ImagerPixelSpacing") or dataset.get("PixelSpacing")
         return Header(
@@ -88,7 +122,7 @@ def read_header(path: Path, patient_tag: str = "PatientID", label_tag: str | Non
             label=_text(dataset, label_tag) if label_tag else "",
             description=" ".join(_text(dataset, tag) for tag in ("SeriesDescription", "StudyDescription")),
             date=_text(dataset, "StudyDate"),
-            orientation=_orientation(dataset),
+            orientation=orientation_of(dataset),
             spacing_mm=(float(spacing[0]), float(spacing[1])) if spacing and len(spacing) == 2 else None,
             is_image=is_image,
         )
@@ -96,6 +130,14 @@ def read_header(path: Path, patient_tag: str = "PatientID", label_tag: str | Non
         raise
     except (InvalidDicomError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
         raise Unusable(f"its header cannot be read ({type(e).__name__})") from None  # messages may quote patients
+
+
+def _syntax(opened: Path | BytesIO) -> str | None:
+    if isinstance(opened, Path):
+        return read_file_meta_info(opened).get("TransferSyntaxUID")
+    syntax = pydicom.dcmread(opened, specific_tags=["SOPClassUID"], stop_before_pixels=True).file_meta
+    opened.seek(0)
+    return syntax.get("TransferSyntaxUID")
 
 
 def known_tag(keyword: str) -> str:
@@ -108,38 +150,6 @@ def known_tag(keyword: str) -> str:
 def _text(dataset: pydicom.Dataset, keyword: str) -> str:
     value = dataset.get(keyword)
     return "" if value is None else str(value).strip()
-
-
-def _orientation(dataset: pydicom.Dataset) -> Orientation | None:
-    value = dataset.get("PatientOrientation")
-    if value is None or len(value) != 2 or not all(value):
-        return None
-    return str(value[0]), str(value[1])
-
-
-def upright(pixels: np.ndarray, orientation: Orientation | None) -> np.ndarray:
-    """Turns a frontal image so that its rows point to the patient's left and its columns to the feet.
-
-    Lateral images are only turned head up. Without a header's word, nothing is done.
-
-    Args:
-        pixels: [H, W] or [H, W, 3].
-        orientation: where rows and columns point to now (PatientOrientation; PS3.3, C.7.6.1.1.1).
-
-    Returns:
-        The same pixels, their axes swapped or reversed.
-    """
-    if orientation is None:
-        return pixels
-    along_row, along_column = orientation[0][0], orientation[1][0]
-    if along_row in "HF" and along_column in "LRAP":
-        pixels = pixels.swapaxes(0, 1)
-        along_row, along_column = along_column, along_row
-    if along_column == "H":
-        pixels = pixels[::-1]
-    if along_row == "R":
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
 
 
 def one_frame(data: bytes, frame: str) -> bytes:
@@ -196,8 +206,59 @@ def read_pixels(path: Path, header: Header, frame: str | None = None) -> np.ndar
         Unusable: there is no such frame.
     """
     data = path.read_bytes()
+    if is_bare(data[:ENOUGH]) and not is_whole(data[:ENOUGH]):
+        data = made_whole(data)
     pixels = decode(one_frame(data, frame) if frame else data, max_pixels=LARGEST_PX).pixels
     return upright(pixels, header.orientation)
+
+
+@dataclass(frozen=True)
+class UprightImage:
+    """An image of a data set as it is to be seen.
+
+    Attributes:
+        pixels: uint8 [H, W] or [H, W, 3], turned as its header says.
+        is_dicom: it was a DICOM object.
+        is_oriented: and said which way up it lies.
+    """
+
+    pixels: np.ndarray
+    is_dicom: bool
+    is_oriented: bool
+
+
+def read_image(data: bytes) -> UprightImage:
+    """One image of any kind that is read, a DICOM object with or without preamble turned upright.
+
+    Raises:
+        UndecodableImage: as `models.pixels.decode`.
+        Unusable: it looks like a DICOM object without preamble, and is none.
+    """
+    if not data:
+        raise Unusable("it is empty")
+    if sniff(data) is None and is_bare(data[:ENOUGH]):
+        data = made_whole(data)
+    decoded = decode(data, max_pixels=LARGEST_PX)
+    if decoded.kind != "dicom":
+        return UprightImage(decoded.pixels, is_dicom=False, is_oriented=False)
+    orientation = _orientation_in(data)
+    return UprightImage(upright(decoded.pixels, orientation), is_dicom=True, is_oriented=orientation is not None)
+
+
+def _orientation_in(data: bytes) -> Orientation | None:
+    tags = ["PatientOrientation", "ImageOrientationPatient"]
+    try:
+        return orientation_of(pydicom.dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=list(tags)))
+    except Exception:
+        # A reader of broken elements raises nearly anything; the pixels were read, only this is not known.
+        return None
+
+
+def tell_unoriented(headers: Iterable[Header | Unusable], report: Callable[[str], None]) -> None:
+    """Says of how many images nobody knows which way up they lie."""
+    images = [header for header in headers if isinstance(header, Header) and header.is_image]
+    if unoriented := sum(header.orientation is None for header in images):
+        report(f"{unoriented} of {len(images)} DICOM images do not say which way up they lie, and stay as they are")
 
 
 def shrunk(pixels: np.ndarray, max_side: int) -> np.ndarray:

@@ -5,15 +5,15 @@ Patients get numbers: no identifier leaves the header. Reading single objects is
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.dicom import Header, known_tag, list_dicoms, read_headers, read_pixels, shrunk
-from training.errors import DataError
-from training.prepared import COLUMNS, Example, Options, Unusable, prepare_set
+from training.dicom import Header, known_tag, list_dicoms, read_headers, read_pixels, shrunk, tell_unoriented
+from training.errors import DataError, Unusable
+from training.prepared import COLUMNS, Example, Options, prepare_set
+from training.rows import read_table
 
 FRAMES = ("first", "middle", "last")
 
@@ -56,7 +56,7 @@ def prepare_dicom(
         known_tag(keyword)
     if frame is not None and frame not in FRAMES and not frame.isdecimal():
         raise DataError(f"--frame must be {', '.join(FRAMES)} or a number from 0, not {frame!r}")
-    present = list_dicoms(folder)
+    present = list_dicoms(folder, report)
     rows = read_label_rows(labels, set(present)) if labels else {name: {} for name in present}
     if len(present) > len(rows):
         report(f"{len(present) - len(rows)} DICOM files have no row in the CSV and are left out")
@@ -65,6 +65,7 @@ def prepare_dicom(
     if others and not labels:
         report(f"{len(others)} DICOM objects hold no image and are left out")
         rows = {name: row for name, row in rows.items() if name not in others}
+    tell_unoriented([headers[name] for name in rows], report)
     number = numbered_patients([header.patient for header in headers.values() if isinstance(header, Header)])
 
     def make(name: str) -> list[Example]:
@@ -92,11 +93,7 @@ def prepare_dicom(
 
 def read_label_rows(path: Path, present: set[str]) -> dict[str, Mapping[str, str]]:
     """The rows of a CSV by file; DataError when a column or a file is missing, or a file stands there twice."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as f:
-            rows = list(csv.DictReader(f))
-    except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"cannot read {path.name}: {e}") from e
+    rows = read_table(path)
     if not rows or not {"file", "label"} <= rows[0].keys():
         raise DataError(f"{path.name} must have the columns file and label, and a row for every image")
     found: dict[str, Mapping[str, str]] = {}
@@ -105,5 +102,5 @@ def read_label_rows(path: Path, present: set[str]) -> dict[str, Mapping[str, str
             raise DataError(f"{path.name}: {row['file']} stands in more than one row")
         if row["file"] not in present:
             raise DataError(f"{path.name}: {row['file']} is not there, or no DICOM file")
-        found[row["file"]] = {key: value or "" for key, value in row.items() if key}
+        found[row["file"]] = row
     return found

@@ -3,7 +3,8 @@
 TrainingError
 ├── ConfigError        the run config says something it may not
 ├── DataError          images or labels cannot be used
-│   └── LeakageError   a patient stands in two splits
+│   ├── LeakageError   a patient stands in two splits
+│   └── Unusable       a raw file gives no image
 ├── WeightsRefused     weights of another's generator cannot be taken over
 ├── OutputExists       what a verb would write is there already
 ├── StepMissing        a verb needs what an earlier verb makes
@@ -35,6 +36,12 @@ class LeakageError(DataError):
     """A patient stands in more than one split."""
 
     code = "patient-leakage"
+
+
+class Unusable(DataError):
+    """A raw file that gives no image; named, and skipped up to the limit."""
+
+    code = "unusable-file"
 
 
 class WeightsRefused(TrainingError):

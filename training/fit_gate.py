@@ -94,8 +94,7 @@ def fit_published(
     model = open_model(bundles, *bundle)
     if missing := {"train", "val"} - set(config.data.splits):
         raise DataError(f"[data.splits] names no {' and no '.join(sorted(missing))} split")
-    splits = {name: config.data.splits[name] for name in ("train", "val")}
-    sets = read_splits(config.data.model_copy(update={"splits": splits}))
+    sets = read_splits(config.data, only=("train", "val"))
     # A run's domain network knows the run's classes: it is no second opinion about a classifier that has others.
     alike = isinstance(config, RunConfig) and config.data.classes == model.classifier.manifest.classes
     second = export_second_opinion(config, run) if run is not None and alike else None

@@ -235,8 +235,7 @@ def measure_published(config: RunConfig | DataSetConfig, bundles: Path, bundle: 
     """
     model = open_model(bundles, *named(bundle))
     fitting(config, model)
-    splits = {"test": config.data.splits["test"]}
-    test = read_splits(config.data.model_copy(update={"splits": splits}))["test"]
+    test = read_splits(config.data, only=("test",))["test"]
     features = features_of(model.space)
     report = with_gate(evaluate(model, test, config.evaluate, config.seed, features), model, test, config)
     report = with_search_time(report, model.classifier.manifest.metrics)

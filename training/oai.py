@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from training.dicom import Header, list_dicoms, read_headers, read_pixels, shrunk
-from training.errors import DataError
-from training.prepared import Example, Options, Unusable, prepare_set
+from training.dicom import Header, list_dicoms, read_headers, read_pixels, shrunk, tell_unoriented
+from training.errors import DataError, Unusable
+from training.prepared import Example, Options, prepare_set
 
 Side = Literal["R", "L"]
 SIDES: dict[str, Side] = {"1": "R", "2": "L"}
@@ -180,11 +180,13 @@ def prepare_oai(
         report: told a line for everything that is left out.
     """
     grades = read_grades(table, visit, projects)
-    names = list_dicoms(folder)
+    names = list_dicoms(folder, report)
     headers = read_headers(folder, names)
     chosen = choose_radiographs(headers, {participant for participant, _ in grades}, series, report)
     if not chosen:
         raise DataError(f"{folder} holds no radiograph of series {series!r} with a grade in {table.name}")
+
+    tell_unoriented([headers[name] for name in chosen], report)
 
     def make(name: str) -> list[Example]:
         header = headers[name]

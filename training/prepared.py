@@ -25,8 +25,8 @@ from PIL import Image
 
 from models.errors import UndecodableImage
 from models.pixels import encode_png
-from training.data import refuse_leakage
-from training.errors import DataError, OutputExists
+from training.errors import DataError, OutputExists, Unusable
+from training.rows import one_spelling, refuse_leakage
 from training.runfolder import progress, write_atomically
 from training.splits import SHARES, split_by_patient
 
@@ -51,12 +51,6 @@ class Example:
     patient: str
     split: str
     more: Mapping[str, str]
-
-
-class Unusable(DataError):
-    """A raw file that gives no image; named, and skipped up to the limit."""
-
-    code = "unusable-file"
 
 
 @dataclass(frozen=True)
@@ -106,7 +100,7 @@ def prepare_set(
         LeakageError: the source puts a patient into two splits.
     """
     _begin(names, settings, options)
-    skipped = 0
+    skipped: list[str] = []
     finished = [i for i in range(len(names)) if _part(options, i).exists()]
     with progress("preparing", len(names), len(finished), unit="files") as advance:
         for i, name in enumerate(names):
@@ -115,11 +109,11 @@ def prepare_set(
             try:
                 _write_part(_part(options, i), make(name))
             except (UndecodableImage, Unusable) as e:
-                skipped += 1
+                skipped.append(name)
                 report(f"skipped {name}: {e}")
-                if skipped > options.max_corrupt:
+                if len(skipped) > options.max_corrupt:
                     raise DataError(
-                        f"{skipped} files cannot be used; --max-corrupt allows {options.max_corrupt}"
+                        f"{len(skipped)} files cannot be used; --max-corrupt allows {options.max_corrupt}"
                     ) from e
             advance(1)
     return _assemble(names, skipped, settings, options)
@@ -160,7 +154,7 @@ def _read_parts(names: Sequence[str], options: Options) -> Iterator[tuple[zipfil
 
 
 def _assemble(
-    names: Sequence[str], skipped: int, settings: Mapping[str, Any], options: Options
+    names: Sequence[str], skipped: Sequence[str], settings: Mapping[str, Any], options: Options
 ) -> dict[str, Counter[str]]:
     """Parts → OUT: one zip, one CSV, a preview; then the parts go."""
     rows = [row for _, found in _read_parts(names, options) for row in found]
@@ -193,7 +187,8 @@ def _assemble(
     about = {
         "settings": dict(settings),
         "files": len(names),
-        "skipped": skipped,
+        "skipped": len(skipped),
+        "skipped_files": list(skipped),
         "seed": options.seed,
         "images": counts,
     }
@@ -205,7 +200,9 @@ def _assemble(
 
 
 def _fill_splits(rows: list[dict[str, Any]], options: Options) -> None:
-    """Gives a split to every row whose source has none; all rows of a patient get the same."""
+    """Gives a split to every row whose source has none; all rows of a patient get the same, however he is spelt."""
+    for row, patient in zip(rows, one_spelling(row["patient"] for row in rows), strict=True):
+        row["patient"] = patient
     free = [row for row in rows if not row["split"]]
     if not free:
         return

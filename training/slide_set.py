@@ -1,12 +1,11 @@
 """A folder of whole slides → a data set of tiles, labelled by outlines or by a table.
 
-A slide stands for its patient unless the table says otherwise, so that its tiles are never split. Cutting one slide is
-`training.slides`.
+A slide stands for its patient unless the table says otherwise, which is said aloud; its tiles are never split.
+Cutting one slide is `training.slides`.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from typing import Any
 
 from training.errors import DataError
 from training.prepared import Options, prepare_set
+from training.rows import read_table
 from training.slides import Slide, Tiling, tiles_of
 
 ENDINGS = (".svs", ".tif", ".tiff", ".ndpi", ".scn", ".gtif")
@@ -66,6 +66,11 @@ def prepare_slides(
         raise DataError(f"{folder} holds no slide {lost[0]}")
     if len(paths) > len(rows):
         report(f"{len(paths) - len(rows)} slides have no row in the table and are left out")
+    if alone := sum(not row.get("patient") for row in rows.values()):
+        report(
+            f"{alone} slides name no patient: each counts as its own. Where a patient has several slides, as in TCGA, "
+            "say so in a column patient of --labels, or their tiles are spread over the splits"
+        )
     slides = {
         paths[stem].relative_to(folder).as_posix(): Slide(
             paths[stem], row.get("patient") or stem, row.get("label", ""), row.get("split", ""), outlines.get(stem)
@@ -92,14 +97,10 @@ def list_slides(folder: Path) -> dict[str, Path]:
 
 def read_slide_rows(path: Path) -> dict[str, dict[str, str]]:
     """The rows of a CSV by slide; DataError where it has no column of that name, or a slide stands in two rows."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as f:
-            rows = list(csv.DictReader(f))
-    except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"cannot read {path.name}: {e}") from e
+    rows = read_table(path)
     if not rows or "slide" not in rows[0]:
         raise DataError(f"{path.name} must have a column slide, and a row for every slide")
-    found = {row["slide"]: {key: value or "" for key, value in row.items() if key} for row in rows}
+    found = {row["slide"]: row for row in rows}
     if len(found) < len(rows):
         raise DataError(f"{path.name} names a slide in more than one row")
     return found

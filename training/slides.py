@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image
 from tiffslide import TiffSlide
 
+from training.errors import Unusable
 from training.outlines import EXCLUDED_GROUPS, TUMOUR_GROUPS, Outline, inside, read_outlines
-from training.prepared import Example, Unusable
+from training.prepared import Example
 from training.tissue import shares, tissue_mask
 
 NORMAL, TUMOUR = "normal", "tumour"

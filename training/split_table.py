@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 
 from training.errors import DataError, OutputExists
+from training.rows import one_spelling, read_table
 from training.runfolder import write_atomically
 from training.splits import SHARES, split_by_patient
 
@@ -41,21 +42,18 @@ def split_table(
     """
     if out.exists():
         raise OutputExists(f"{out} exists; choose another name, or remove it first")
-    try:
-        with labels.open(newline="", encoding="utf-8-sig") as f:
-            rows = list(csv.DictReader(f))
-    except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"cannot read {labels.name}: {e}") from e
+    rows = read_table(labels)
     columns = list(rows[0]) if rows else []
     missing = {patient_column, label_column} - set(columns)
     if missing:
         raise DataError(f"{labels.name}: no column {', '.join(sorted(missing))}")
     if split_column in columns:
         raise DataError(f"{labels.name} has a column {split_column} already; name another with --split-column")
-    nobody = [i for i, row in enumerate(rows, start=2) if not (row[patient_column] or "").strip()]
+    nobody = [i for i, row in enumerate(rows, start=2) if not row[patient_column]]
     if nobody:
         raise DataError(f"{labels.name}: line {nobody[0]} has no {patient_column}")
-    patients, classes = ([row[column] for row in rows] for column in (patient_column, label_column))
+    patients = one_spelling(row[patient_column] for row in rows)
+    classes = [row[label_column] for row in rows]
     split_of = split_by_patient(patients, classes, shares=shares, seed=seed)
     text, counts = StringIO(), {split: Counter[str]() for split in shares}
     table = csv.DictWriter(text, [*columns, split_column])

@@ -12,8 +12,9 @@ import pytest
 from models.pixels import encode_png
 from tests.training.raw_files import write_dicom
 from training.config import DataConfig, RunConfig, load_config
-from training.data import ImageSet, image_spec, label_of, read_splits
+from training.data import ImageSet, image_spec, read_images, read_splits
 from training.errors import ConfigError, DataError, LeakageError
+from training.rows import label_of
 
 ROWS = [
     {"file": f"{split}{i}.png", "split": split, "label": str(i % 2), "patient": f"{split}{i // 2}"}
@@ -79,6 +80,79 @@ def test_a_patient_in_two_splits_is_refused_without_being_named(tmp_path: Path) 
     assert "Jane" not in str(error.value)
 
 
+def written_as(patients: dict[str, str]) -> list[dict[str, str]]:
+    """The rows of the tests, some files of other patients."""
+    return [{**row, "patient": patients.get(row["file"], row["patient"])} for row in ROWS]
+
+
+@pytest.mark.parametrize("other", ["jane doe", " Jane Doe ", "JaneDoe", "Jane\u00a0Doe"])
+def test_a_patient_is_the_same_in_other_case_and_with_other_white_space(tmp_path: Path, other: str) -> None:
+    write(tmp_path, written_as({"train0.png": "Jane Doe", "test0.png": other}))
+    with pytest.raises(LeakageError, match="1 patients stand in both train and test") as error:
+        read_splits(config(tmp_path))
+    assert "ane" not in str(error.value)
+
+
+def test_spellings_of_a_patient_within_one_split_become_one_patient_and_that_is_said(tmp_path: Path) -> None:
+    write(tmp_path, written_as({"train0.png": "Jane Doe", "train1.png": "jane doe", "train2.png": "Jane Doe "}))
+    told: list[str] = []
+    sets = read_splits(config(tmp_path), told.append)
+    assert sets["train"].patients.tolist() == ["Jane Doe", "Jane Doe", "Jane Doe", "train1"]
+    assert told == ["1 patient identifiers differ from another by case or white space alone; they count as one patient"]
+
+
+def test_a_split_that_nobody_knows_is_refused_and_the_near_one_named(tmp_path: Path) -> None:
+    write(tmp_path, [{**row, "split": "TRAIN"} if row["file"] == "train1.png" else row for row in ROWS])
+    with pytest.raises(DataError, match=r"split 'TRAIN' stands neither in .*; is 'train' meant\?"):
+        read_splits(config(tmp_path))
+    one = [{"images": "images", "labels": "labels.csv", "image_split": "train"}]
+    with pytest.raises(DataError, match="'TRAIN' stands neither"):
+        read_splits(config(tmp_path, sources=one))
+    assert len(read_splits(config(tmp_path, left_out=["TRAIN"]))["train"]) == 3
+
+
+def test_rows_that_no_source_takes_are_counted(tmp_path: Path) -> None:
+    extra = {"file": "more.png", "split": "more", "label": "1", "patient": "another"}
+    write(tmp_path, [*ROWS, extra])
+    sources = [{"images": "images", "labels": "labels.csv", "image_split": s} for s in ("train", "val", "test")]
+    told: list[str] = []
+    splits = {"train": ["train", "more"], "val": ["val"], "test": ["test"]}
+    read_splits(config(tmp_path, sources=sources, splits=splits), told.append)
+    assert told == ["labels.csv: no source takes the 1 rows of more"]
+
+
+def test_white_space_around_a_cell_is_no_part_of_it(tmp_path: Path) -> None:
+    write(tmp_path)
+    text = (tmp_path / "labels.csv").read_text().replace("train0.png,train,0", "train0.png , train, 0")
+    (tmp_path / "labels.csv").write_text(text)
+    assert read_splits(config(tmp_path))["train"].files[0] == "train0.png"
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("file,split,label,patient\ntrain0.png,train,0,Müller\n".encode("latin-1"), r"labels\.csv is not UTF-8"),
+        (b"file,split,label,patient\ntrain0.png,train,0,a,b\n", "line 2 has more cells than the header"),
+        (b"file,split,label,patient\n,train,0,a\n", "a row has no file"),
+        (b"", "no column file, label, patient, split"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named(tmp_path: Path, table: bytes, message: str) -> None:
+    write(tmp_path)
+    (tmp_path / "labels.csv").write_bytes(table)
+    with pytest.raises(DataError, match=message):
+        read_splits(config(tmp_path))
+
+
+def test_only_the_splits_that_are_asked_for_are_decoded_and_all_are_checked(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "images" / "train1.png").write_bytes(b"not a png")
+    assert list(read_images(config(tmp_path), only=("test",)).sets) == ["test"]
+    (tmp_path / "labels.csv").write_text((tmp_path / "labels.csv").read_text().replace(",val0", ",train0"))
+    with pytest.raises(LeakageError):
+        read_images(config(tmp_path), only=("test",))
+
+
 def test_a_corrupt_image_is_named_and_skipped_up_to_the_limit(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "images" / "train1.png").write_bytes(b"not a png")
@@ -94,8 +168,13 @@ def test_a_corrupt_image_is_named_and_skipped_up_to_the_limit(tmp_path: Path) ->
     [
         ({"sources": [{"images": "nowhere", "labels": "labels.csv"}]}, "nowhere does not exist"),
         ({"patient_column": "person"}, "no column person"),
-        ({"classes": ["only"]}, "label '1' of train1.png: must be 0 to 0"),
-        ({"splits": {"train": ["train"], "val": ["val"], "test": ["holdout"]}}, "no image in split test"),
+        ({"label_column": "patient"}, "label 'train0' of train0.png: must be 0 to 1"),
+        ({"splits": {"train": ["train"], "val": ["val"], "test": ["holdout"]}}, "split 'test' stands neither in"),
+        (
+            {"splits": {"train": ["train"], "val": ["val"], "test": ["holdout"]}, "left_out": ["test"]},
+            "no image in split test",
+        ),
+        ({"sources": [{"images": "images", "labels": "labels.csv", "image_split": "more"}]}, "no row of split more"),
     ],
 )
 def test_what_is_missing_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -179,6 +258,19 @@ def test_a_folder_may_hold_dicom_files(tmp_path: Path) -> None:
     assert read_splits(config(tmp_path))["val"].images[:, 0, 8, 8].tolist() == [40, 50, 60, 70]
 
 
+def test_dicom_files_are_turned_upright_and_those_that_say_nothing_are_counted(tmp_path: Path) -> None:
+    write(tmp_path)
+    half = np.zeros((24, 24), np.uint8)
+    half[:, 12:] = 200
+    write_dicom(tmp_path / "images" / "train0.png", half, ImageOrientationPatient=[-1, 0, 0, 0, 0, -1])
+    write_dicom(tmp_path / "images" / "train1.png", half, PatientOrientation=["L", "F"])
+    write_dicom(tmp_path / "images" / "train2.png", half)
+    told: list[str] = []
+    reading = read_images(config(tmp_path), told.append)
+    assert reading.sets["train"].images[:3, 0, 8, 2].tolist() == [200, 0, 0]
+    assert told == ["1 of 3 DICOM images do not say which way up they lie, and stay as they are"]
+
+
 def zipped(root: Path, folder_of: Callable[[str], str]) -> DataConfig:
     """The images of `write` as a zip whose members lie in folders; the CSV names them without."""
     with zipfile.ZipFile(root / "images.zip", "w") as archive:
@@ -211,6 +303,23 @@ def test_a_zip_member_whose_bytes_were_changed_counts_as_corrupt(tmp_path: Path)
     sets = read_splits(data.model_copy(update={"max_corrupt": 1}), told.append)
     assert sum(map(len, sets.values())) == 11
     assert told[0].startswith("skipped test0.png")
+
+
+def test_members_that_are_encrypted_or_packed_strangely_are_named_and_skipped(tmp_path: Path) -> None:
+    write(tmp_path)
+    data = zipped(tmp_path, lambda _: "")
+    raw = bytearray((tmp_path / "images.zip").read_bytes())
+    for name, at, value in ((b"train0.png", 6, 1), (b"train1.png", 8, 9)):  # flag: encrypted; method: Deflate64
+        local, central = raw.index(name) - 30, raw.rindex(name) - 46
+        raw[local + at] = raw[central + at + 2] = value
+    (tmp_path / "images.zip").write_bytes(raw)
+    told: list[str] = []
+    sets = read_splits(data.model_copy(update={"max_corrupt": 2}), told.append)
+    assert len(sets["train"]) == 2
+    assert told == [
+        "skipped train0.png: it is encrypted",
+        "skipped train1.png: it is compressed in a way that is not read: pack the zip with deflate, or store it",
+    ]
 
 
 def test_what_is_no_zip_is_said_so(tmp_path: Path) -> None:
@@ -253,6 +362,12 @@ def test_a_config_that_cannot_be_used_names_its_fault(tmp_path: Path, text: str,
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_config(path)
+
+
+def test_a_config_in_another_encoding_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_bytes("name = 'Müller'".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"run\.toml is not UTF-8"):
+        load_config(tmp_path / "run.toml")
 
 
 def test_a_config_that_is_not_there_is_an_error_of_ours(tmp_path: Path) -> None:

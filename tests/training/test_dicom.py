@@ -1,5 +1,7 @@
 """DICOM folders become data sets: upright, one frame, labelled by a CSV or a header tag, patients as numbers."""
 
+import json
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,12 @@ from pydicom.uid import generate_uid
 
 from models.errors import UndecodableImage
 from tests.training.raw_files import image_of, rows_of, write_dicom
-from training.dicom import Header, one_frame, read_header, read_pixels, upright
+from training.bare_dicom import is_bare, made_whole
+from training.dicom import Header, one_frame, read_header, read_image, read_pixels
 from training.dicom_set import prepare_dicom
-from training.errors import DataError
-from training.prepared import Options, Unusable
+from training.errors import DataError, Unusable
+from training.orientation import orientation_of, upright
+from training.prepared import Options
 
 
 def quarters() -> np.ndarray:
@@ -25,7 +29,11 @@ def write_patients(folder: Path, count: int = 6) -> None:
     """One object a patient, in folders as archives make them; the side stands in the header."""
     for i in range(count):
         write_dicom(
-            folder / f"S{i}" / "IM0", quarters() // 2 + i, PatientID=f"MRN{count - i}", ImageLaterality="LR"[i % 2]
+            folder / f"S{i}" / "IM0",
+            quarters() // 2 + i,
+            PatientID=f"MRN{count - i}",
+            ImageLaterality="LR"[i % 2],
+            PatientOrientation=["L", "F"],
         )
 
 
@@ -63,7 +71,8 @@ def test_colour_images_are_turned_too() -> None:
 def test_a_header_tag_may_give_the_label_and_patients_become_numbers(tmp_path: Path) -> None:
     write_patients(tmp_path / "in")
     (tmp_path / "in" / "README.txt").write_text("not DICOM")
-    assert prepared(tmp_path / "in", tmp_path / "out", label_tag="ImageLaterality") == []
+    told = prepared(tmp_path / "in", tmp_path / "out", label_tag="ImageLaterality")
+    assert told == ["1 files are no DICOM and are left out: 1 with .txt"]
     rows = rows_of(tmp_path / "out")
     assert [(row["label"], row["patient"]) for row in rows[:2]] == [("L", "p00001"), ("R", "p00002")]
     assert "MRN" not in (tmp_path / "out" / "labels.csv").read_text()
@@ -138,9 +147,104 @@ def test_objects_without_an_image_are_left_out(tmp_path: Path) -> None:
     write_patients(tmp_path / "in")
     report = pydicom.dcmread(write_dicom(tmp_path / "in" / "SR", quarters(), PatientID="MRN9", ImageLaterality="L"))
     del report.PixelData, report.Rows, report.Columns
+    report.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"  # a text
     report.save_as(tmp_path / "in" / "SR")
     told = prepared(tmp_path / "in", tmp_path / "out", label_tag="ImageLaterality")
     assert told == ["1 DICOM objects hold no image and are left out"]
+
+
+def without_preamble(path: Path, syntax: str = pydicom.uid.ExplicitVRLittleEndian) -> Path:
+    """The object as old archives keep it: its elements alone."""
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta, dataset.preamble = pydicom.dataset.FileMetaDataset(), None
+    buffer = BytesIO()
+    pydicom.dcmwrite(
+        buffer,
+        dataset,
+        implicit_vr=syntax == pydicom.uid.ImplicitVRLittleEndian,
+        little_endian=True,
+        enforce_file_format=False,
+    )
+    path.write_bytes(buffer.getvalue())
+    assert path.read_bytes()[128:132] != b"DICM"
+    return path
+
+
+@pytest.mark.parametrize("syntax", [pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ImplicitVRLittleEndian])
+def test_an_object_without_preamble_is_read_as_any_other(tmp_path: Path, syntax: str) -> None:
+    path = without_preamble(write_dicom(tmp_path / "a", quarters(), PatientID="A"), syntax)
+    header = read_header(path)
+    assert (header.patient, header.is_image) == ("A", True)
+    assert np.array_equal(read_pixels(path, header), quarters())
+    assert np.array_equal(read_image(path.read_bytes()).pixels, quarters())
+
+
+def test_nothing_in_a_folder_vanishes_without_a_word(tmp_path: Path) -> None:
+    write_patients(tmp_path / "in")
+    without_preamble(tmp_path / "in" / "S0" / "IM0")
+    (tmp_path / "in" / "empty.dcm").write_bytes(b"")
+    (tmp_path / "in" / "nothing").write_bytes(b"")
+    (tmp_path / "in" / "short.dcm").write_bytes((tmp_path / "in" / "S1" / "IM0").read_bytes()[:100])
+    (tmp_path / "in" / "cut").write_bytes((tmp_path / "in" / "S1" / "IM0").read_bytes()[:420])
+    (tmp_path / "in" / "notes").write_text("Listen, these are no elements of a data set at all.")
+    told = prepared(tmp_path / "in", tmp_path / "out", label_tag="ImageLaterality", max_corrupt=4)
+    assert told == [
+        "1 files are no DICOM and are left out: 1 with no ending",
+        "skipped cut: its header breaks off",
+        "skipped empty.dcm: it is empty",
+        "skipped nothing: it is empty",
+        "skipped short.dcm: it is no DICOM file",
+    ]
+    assert len(rows_of(tmp_path / "out")) == 6
+    assert json.loads((tmp_path / "out" / "prepared.json").read_text())["skipped_files"][0] == "cut"
+
+
+def test_what_begins_like_a_data_set_and_is_none_is_refused() -> None:
+    noise = b"\x08\0\5\0CS\2\0xy" + bytes(range(256)) * 4
+    assert is_bare(noise)
+    with pytest.raises(Unusable, match="no preamble"):
+        made_whole(noise)
+    assert not is_bare(b"\x89PNG\r\n\x1a\n" + bytes(200))
+
+
+@pytest.mark.parametrize(
+    ("cosines", "orientation"),
+    [
+        ([1, 0, 0, 0, 0, -1], ("L", "F")),
+        ([-1, 0, 0, 0, 0, -1], ("R", "F")),
+        ([0.99, 0.1, 0, 0, 0.05, 0.998], ("L", "H")),
+        ([0, 0, -1, 1, 0, 0], ("F", "L")),
+        ([0, -1, 0, 0, 0, -1], ("A", "F")),
+        ([1, 0, 0, 0, 1, 0], ("L", "P")),
+        ([-1, 0, 0, 0, 1, 0], None),  # a section that somebody turned: projections alone are turned back
+        ([0.7, 0.7, 0, 0, 0, -1], None),
+        ([1, 0, 0, 1, 0, 0], None),
+        ([0, 0, 0, 0, 0, 0], None),
+        ([1, 0, 0], None),
+    ],
+)
+def test_direction_cosines_say_which_way_up_an_image_lies(
+    cosines: list[float], orientation: tuple[str, str] | None
+) -> None:
+    dataset = pydicom.Dataset()
+    dataset.ImageOrientationPatient = cosines
+    assert orientation_of(dataset) == orientation
+    dataset.PatientOrientation = ["R", "H"]
+    assert orientation_of(dataset) == ("R", "H")
+
+
+@pytest.mark.parametrize("letters", [["L", "L"], ["X", "F"], ["L"], ["", "F"]])
+def test_letters_that_say_nothing_leave_an_image_as_it_is(letters: list[str]) -> None:
+    dataset = pydicom.Dataset()
+    dataset.PatientOrientation = letters
+    assert orientation_of(dataset) is None
+
+
+def test_images_of_unknown_orientation_are_counted(tmp_path: Path) -> None:
+    write_patients(tmp_path / "in")
+    write_dicom(tmp_path / "in" / "S9" / "IM0", quarters(), PatientID="MRN9", ImageLaterality="L")
+    told = prepared(tmp_path / "in", tmp_path / "out", label_tag="ImageLaterality")
+    assert told == ["1 of 7 DICOM images do not say which way up they lie, and stay as they are"]
 
 
 def multi_frame(path: Path) -> Path:

@@ -10,9 +10,9 @@ from models.pixels import decode
 from tests.training.raw_files import image_of, rows_of, write_dicom
 from tests.training.test_data import config
 from training.data import read_splits
-from training.errors import DataError, OutputExists
+from training.errors import DataError, OutputExists, Unusable
 from training.oai import find_joint, prepare_oai, read_grades
-from training.prepared import Options, Unusable
+from training.prepared import Options
 
 TABLE = """ID|SIDE|READPRJ|VERSION|V00XRKL|V00XRJSM
 9000001|1: Right|15|0.8|0|0

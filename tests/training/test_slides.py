@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from tests.training.raw_files import image_of, rows_of
 from training.__main__ import app
 from training.camelyon import find_slides, prepare_camelyon16
-from training.errors import DataError
+from training.errors import DataError, Unusable
 from training.outlines import inside, read_outlines
-from training.prepared import Options, Unusable
+from training.prepared import Options
 from training.slide_set import prepare_slides
 from training.slides import Slide, Tiling, tiles_of
 from training.tissue import otsu, shares, tissue_mask
