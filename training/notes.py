@@ -11,6 +11,7 @@ from training.choose_mode import mode_note
 from training.config import RunConfig
 from training.errors import StepMissing
 from training.fit_direction import direction_notes
+from training.prepare import skipped_images
 from training.resnet import DOMAIN_LAYERS
 from training.runfolder import RunFolder
 
@@ -36,6 +37,8 @@ def run_notes(config: RunConfig, run: RunFolder) -> list[str]:
         "What the generator cannot draw (screws, markers, text, unusual exposure) is missing from generated frames; "
         "residual frames leave the places alone where it differs from the input.",
     ]
+    if skipped := skipped_images(run):
+        notes.append(f"{skipped} images of the data set could not be read, and are in no split.")
     if config.data.preprocessing_note:
         notes.append(config.data.preprocessing_note)
     return notes

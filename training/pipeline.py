@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from training.attributes import CHOICE as ATTRIBUTES
 from training.audit import audit
 from training.choose_mode import CHOICE as MODE
 from training.choose_mode import choose_run_mode
 from training.config import GanConfig, RunConfig
-from training.errors import DataError
+from training.direction_search import check_config
+from training.errors import ConfigError, DataError
 from training.export import NETWORKS, export_networks
 from training.find_attributes import find_run_attributes
 from training.fit_direction import fit_direction
 from training.fit_gate import fit_gate, has_gate
+from training.further_directions import Labelled
 from training.measure import measure_run
 from training.prepare import prepare
 from training.publish import publish
 from training.refine_encoder import refine_encoder
 from training.refinement import train_refinement
 from training.report import AUDIT
+from training.rows import extras_of, read_all_rows, split_of
 from training.runfolder import RunFolder
 from training.snapshots import choose_snapshot, kept
 from training.train_classifier import train_classifiers
@@ -69,18 +74,40 @@ def source_of_generator(gan: GanConfig) -> str:
     return f"{gan.total_kimg:g} thousand images in batches of {gan.batch}, {gan.dtype}"
 
 
-def plan(config: RunConfig, runs: Path) -> list[str]:
-    """What `run` would do, a line a step, without writing anything.
+def check_data(config: RunConfig) -> list[str]:
+    """Reads the tables of a run and looks for all that can be wrong before an image is opened.
+
+    Returns:
+        What is no error, but may be a mistake, a line each.
 
     Raises:
-        DataError: an image source or its labels are missing.
+        DataError: images or a table are missing, or a table cannot be used.
+        LeakageError: a patient stands in two splits.
+        ConfigError: a direction or fault is asked for that these classes or columns cannot have.
     """
+    data, told = config.data, list[str]()
+    images = [source.images for source in data.sources]
+    for part in (*images, *config.gate.others.values()):
+        if not (data.root / part).exists():
+            raise DataError(f"{data.root / part} does not exist")
+    rows = [row for _, listed in read_all_rows(data, told.append) for row in listed if split_of(data, row) == "train"]
+    columns = dict.fromkeys(name for row in rows for name in extras_of(data, row))
+    labelled = Labelled(np.empty(0), {name: np.array([row.get(name, "") for row in rows]) for name in columns})
+    check_config(config.direction, data.classes, config.classifier.aim, labelled)
+    if strange := set(config.gate.faults) - set(columns):
+        raise ConfigError(f"[gate] faults names {', '.join(sorted(strange))}, which is no column of the labels")
+    return told
+
+
+def plan(config: RunConfig, runs: Path) -> list[str]:
+    """What `run` would do, a line a step, without writing anything; tables are read, images are not.
+
+    Raises:
+        TrainingError: as `check_data`.
+    """
+    told = check_data(config)
     folder = runs / config.name
     data, f, gan, encoder = config.data, config.classifier, config.gan, config.encoder
-    for source in data.sources:
-        for part in (source.images, source.labels):
-            if not (data.root / part).exists():
-                raise DataError(f"{data.root / part} does not exist")
     done = "exists; its steps resume" if folder.exists() else "will be made"
     return [
         f"run folder       {folder} ({done})",
@@ -94,4 +121,5 @@ def plan(config: RunConfig, runs: Path) -> list[str]:
         f"{config.gate.check_images} explanations",
         f"audit            {config.audit.shuffles} classifiers on shuffled labels, 3 with a planted cue",
         f"bundles          spaces/{config.space.id}/{config.version}, classifiers/{f.id}/{config.version}",
+        *(f"look at this     {line}" for line in told),
     ]
