@@ -93,8 +93,8 @@ class Judge:
     def __init__(self, config: RunConfig, run: RunFolder, images: ImageSet) -> None:
         self.network = load_network(config, run, "domain")
         chosen = np.random.default_rng(0).permutation(len(images))[:IMAGES]
-        x = torch.from_numpy(images.images[np.sort(chosen)]).float() / 127.5 - 1
-        self.real = self.describe(x)
+        parts = torch.from_numpy(images.images[np.sort(chosen)]).split(BATCH)  # uint8: all as float32 may be 25 GB
+        self.real = np.concatenate([self.describe(part.float() / 127.5 - 1) for part in parts])
 
     def describe(self, x: Tensor) -> np.ndarray:
         """Features of images float32 [N, C, S, S]: [N, F]."""

@@ -14,6 +14,8 @@ from training.errors import RunCollapsed
 COLLAPSE_SPREAD = 0.01  # mean distance between two samples, in units of the range, below which all look alike
 BROKEN_STEPS_MAX = 10
 RECALL_ALIVE, RECALL_LOST = 0.1, 0.01
+TRY = "begin another run, under another name, with a higher gan.r1_gamma or a lower gan.lr"
+KEEP = "or go on with the best snapshot so far: choose-snapshot, then train-encoder and the verbs after it"
 
 
 def refuse_collapse(images: Tensor) -> float:
@@ -23,12 +25,10 @@ def refuse_collapse(images: Tensor) -> float:
         RunCollapsed: numbers are not finite, or all images look alike.
     """
     if not torch.isfinite(images).all():
-        raise RunCollapsed("the generator's pixels are not finite: lower lr, or raise r1_gamma")
+        raise RunCollapsed(f"the generator's pixels are not finite: {TRY}")
     spread = float((images - images.roll(1, 0)).abs().mean()) / 2
     if spread < COLLAPSE_SPREAD:
-        raise RunCollapsed(
-            f"all samples look alike (mean distance {spread:.4f} of the range): raise r1_gamma or lower lr"
-        )
+        raise RunCollapsed(f"all samples look alike (mean distance {spread:.4f} of the range): {TRY}")
     return spread
 
 
@@ -42,7 +42,7 @@ def refuse_broken_losses(losses: dict[str, float], broken_so_far: int) -> int:
     if not broken:
         return 0
     if broken_so_far + 1 >= BROKEN_STEPS_MAX:
-        raise RunCollapsed(f"{', '.join(broken)} not finite {BROKEN_STEPS_MAX} steps in a row: lower lr")
+        raise RunCollapsed(f"{', '.join(broken)} not finite {BROKEN_STEPS_MAX} steps in a row: {TRY}")
     return broken_so_far + 1
 
 
@@ -56,5 +56,5 @@ def refuse_lost_variety(recalls: Sequence[float]) -> None:
     if lost and max(recalls) >= RECALL_ALIVE:
         raise RunCollapsed(
             f"recall fell from {max(recalls):.2f} to {recalls[-1]:.3f}: the generator draws ever fewer kinds of image; "
-            "raise r1_gamma or lower lr, or go on from an earlier snapshot"
+            f"{TRY}, {KEEP}"
         )

@@ -5,6 +5,7 @@ import math
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from training.encoder import sample_w
 from training.errors import RunCollapsed, StepMissing
 from training.prepare import prepare
 from training.runfolder import RunFolder
-from training.snapshots import Snapshot, best, choose_snapshot, chosen, encoder_error, is_due, kept, name_of
+from training.snapshots import Judge, Snapshot, best, choose_snapshot, chosen, encoder_error, is_due, kept, name_of
 from training.train_classifier import train_classifiers
 from training.train_encoder import load_generator
 from training.train_gan import train_gan
@@ -67,6 +68,47 @@ def test_a_run_keeps_measured_snapshots_and_the_chosen_one_is_used(
     (run.path / "snapshots.json").write_text(json.dumps({"chosen": 160}))
     expected = torch.load(run.path / "checkpoints" / f"{name_of(160)}.pt", weights_only=True)["G_ema"]
     assert torch.equal(load_generator(config, run).synthesis.b4.const, expected["synthesis.b4.const"])
+
+
+def test_what_the_watchdog_advises_can_be_done(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.snapshots.READER_STEPS", 2)
+    recalls = iter([0.4, 0.3, 0.0, 0.0, 0.4, 0.3, 0.0, 0.0])
+    figures = ({"fid": 1.0, "precision": 1.0, "recall": recall} for recall in recalls)
+    monkeypatch.setattr(Judge, "measure", lambda *_: next(figures))
+    run = RunFolder(tmp_path / "runs", config)
+    sets = prepare(config, run)
+    train_classifiers(config, run, sets["train"], sets["val"])
+    with pytest.raises(RunCollapsed, match=r"under another name.*choose-snapshot, then train-encoder"):
+        train_gan(config, run, sets["train"])
+    choice, _ = choose_snapshot(config, run)
+    load_generator(config, run)  # with which `train-encoder` goes on
+    assert choice.images in kept(run)
+
+    gan = config.gan.model_copy(update={"r1_gamma": 2 * config.gan.r1_gamma, "lr": config.gan.lr / 2})
+    other = config.model_copy(update={"name": "again", "gan": gan.model_copy(update={"total_kimg": 0.008})})
+    again = RunFolder(tmp_path / "runs", other)
+    train_gan(other, again, prepare(other, again)["train"])
+    assert again.load("gan") is not None
+
+
+def test_a_judge_never_holds_more_than_a_batch_of_images_as_numbers(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def describe(_: Judge, x: torch.Tensor) -> np.ndarray:
+        sizes.append(len(x))
+        return np.zeros((len(x), 2))
+
+    monkeypatch.setattr(Judge, "describe", describe)
+    monkeypatch.setattr("training.snapshots.load_network", lambda *_: None)
+    monkeypatch.setattr("training.snapshots.BATCH", 16)
+    run = RunFolder(tmp_path / "runs", config)
+    judge = Judge(config, run, prepare(config, run)["train"])
+    assert sizes == [16, 16, 16, 12]
+    assert len(judge.real) == 60
 
 
 def test_the_choice_weighs_three_ranks_alike() -> None:
