@@ -10,13 +10,17 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from training.errors import ConfigError
+
 T = TypeVar("T")
+PATIENCE = timedelta(hours=24)  # the others wait while the first process decodes images or measures a snapshot
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,26 @@ def launched_together() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def refuse_strangers() -> None:
+    """Every process of `torchrun` must have joined the team, or each would do the whole work into the same files.
+
+    Raises:
+        ConfigError: there are several, and this verb does not share its work.
+    """
+    if launched_together() > 1 and not dist.is_initialized():
+        raise ConfigError(
+            "torchrun started several processes, and only train-gan shares its work among them: "
+            "run train-gan under torchrun, then this verb without it"
+        )
+
+
 @contextmanager
 def join_team() -> Iterator[Team]:
     """Finds the other processes that `torchrun` started: over NCCL on GPUs, over gloo on CPUs."""
     if launched_together() == 1:
         yield Team()
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     try:
         yield Team(dist.get_rank(), dist.get_world_size())
     finally:

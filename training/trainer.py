@@ -8,7 +8,7 @@ Lives elsewhere: the loop, files and the watchdog (`train_gan`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -138,6 +138,11 @@ class Trainer:
         """Images that one process takes at a time."""
         return self.config.batch // (self.team.size * self.config.accumulate)
 
+    @property
+    def reuses_fakes(self) -> bool:
+        """True where both steps see the same images; pieces draw afresh, as they are there to save memory."""
+        return self.config.reuse_fakes and self.config.accumulate == 1
+
     def state(self) -> dict[str, Any]:
         """Everything needed to go on exactly here."""
         parts = {name: getattr(self, name).state_dict() for name in NETWORKS + OPTIMISERS}
@@ -161,17 +166,13 @@ class Trainer:
 
     def step(self) -> dict[str, float]:
         """One batch: discriminator, generator, lazy regularisers, average, controller. Returns its losses."""
-        reuse = self.config.reuse_fakes and self.config.accumulate == 1
         reals = [self.real_batch(k) for k in range(self.config.accumulate)]
-        with torch.set_grad_enabled(reuse):
+        with torch.set_grad_enabled(self.reuses_fakes):
             fakes = [self.generate("fake", k) for k in range(self.config.accumulate)]
         losses = {"loss_D": self.step_discriminator(reals, [fake.detach() for fake in fakes])}
         if self.steps % self.config.r1_interval == 0:
             losses["r1"] = self.regularise_discriminator(reals)
-        if reuse:
-            self.begin("generator", 0)
-        again = (self.generate("generator", k) for k in range(self.config.accumulate))
-        losses["loss_G"] = self.step_generator(fakes if reuse else again)
+        losses["loss_G"] = self.step_generator(self.fakes_to_learn_from(fakes))
         if self.steps % self.config.path_length_interval == 0:
             losses["path_length"] = self.regularise_generator()
         self.images_seen += self.config.batch
@@ -222,6 +223,15 @@ class Trainer:
         return augment(
             x, self.p, mirror=self.mirror, quarter_turns=self.quarter_turns, transforms=self.config.ada_transforms
         )
+
+    def fakes_to_learn_from(self, fakes: Sequence[Tensor]) -> Iterator[Tensor]:
+        """What the generator's step sees, piece by piece: the discriminator's images again, or fresh ones."""
+        for k, fake in enumerate(fakes):
+            if self.reuses_fakes:
+                self.begin("generator", k)
+                yield fake
+            else:
+                yield self.generate("generator", k)
 
     def judge(self, *parts: Tensor) -> tuple[Tensor, ...]:
         """The discriminator's logits on augmented images, [N] for every part [N, C, S, S]."""
