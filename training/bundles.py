@@ -30,7 +30,7 @@ GOLDEN_TOLERANCE_CLASSIFIER = 0.005  # of probabilities
 SAMPLE_PSI = 0.7
 SAMPLE_DRAWS = 256
 SAMPLE_PROBABILITY = 0.2
-SPACE_STEPS = ("gan", "encoder")
+TRAININGS = ("teacher", "classifier", "domain", "gan", "encoder", "encoder-real", "encoder-refined")
 
 Metrics = dict[str, Metric]
 
@@ -84,7 +84,7 @@ def write_space(root: Path, config: RunConfig, run: RunFolder, metrics: Metrics,
         metrics=metrics,
         provenance=provenance(config, run),
     )
-    latent = run.need("direction", "latent.npz", verb="fit-direction")
+    latent = run.path / "direction" / "latent.npz"
     sample = encode_png(sample_image(networks, config))
     return write_bundle(
         root, manifest, {**files, "latent.npz": latent, "golden.npz": golden, "sample.png": sample, **extra}
@@ -169,7 +169,7 @@ def provenance(config: RunConfig, run: RunFolder) -> Provenance:
         config_sha256=config.sha256,
         code_version=version("contrafact"),
         hardware=describe_device(),
-        hours=round(run.hours("classifier", "domain", *SPACE_STEPS), 2),
+        hours=round(run.hours(*TRAININGS), 2),
         intended_use=config.space.intended_use,
     )
 

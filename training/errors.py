@@ -8,6 +8,7 @@ TrainingError
 ├── WeightsRefused     weights of another's generator cannot be taken over
 ├── OutputExists       what a verb would write is there already
 ├── StepMissing        a verb needs what an earlier verb makes
+├── StepOutdated       a step was made with other settings than the config has now
 ├── CheckpointForeign  a run folder belongs to another config
 ├── RunCollapsed       the generator makes one image, or none
 └── ExportMismatch     the exported network computes something else
@@ -60,6 +61,12 @@ class StepMissing(TrainingError):
     """An earlier step of the run has not been made yet."""
 
     code = "step-missing"
+
+
+class StepOutdated(TrainingError):
+    """A step of the run was made with other settings than the config has now."""
+
+    code = "step-outdated"
 
 
 class CheckpointForeign(TrainingError):

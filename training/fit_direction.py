@@ -58,7 +58,16 @@ def fit_direction(config: RunConfig, run: RunFolder) -> dict[str, Any]:
 
 
 def candidates(run: RunFolder) -> Path:
-    """The run's own store of bundles, to be measured before anything is published."""
+    """The run's own store of bundles, to be measured before anything is published.
+
+    Raises:
+        StepOutdated: they were made with other settings.
+    """
+    run.refuse_outdated("direction")
+    return _store(run)
+
+
+def _store(run: RunFolder) -> Path:
     return run.path / "candidates"
 
 
@@ -83,9 +92,9 @@ def write_candidates(
     aims: Mapping[str, Aim],
 ) -> None:
     """Writes both bundles into the run's own store, without figures: they have not been measured yet."""
-    clear_store(candidates(run))
-    write_space_bundle(candidates(run), config, run, {}, {})
-    write_classifier_bundle(candidates(run), config, run, directions, aims, {}, {})
+    clear_store(_store(run))
+    write_space_bundle(_store(run), config, run, {}, {})
+    write_classifier_bundle(_store(run), config, run, directions, aims, {}, {})
 
 
 def direction_notes(choice: Mapping[str, Any]) -> list[str]:

@@ -49,7 +49,7 @@ from training.outcomes import (
 from training.pictures import Pictures
 from training.prepare import load_split
 from training.report import Report, digests, load, save
-from training.runfolder import RunFolder, write_atomically
+from training.runfolder import RunFolder, read_log, write_atomically
 
 SURROGATE_DRAWS = 200
 SCATTER_POINTS = 600
@@ -206,7 +206,9 @@ def measure_run(config: RunConfig, run: RunFolder) -> Report:
 
     Raises:
         StepMissing: an earlier step of the run has not been made.
+        StepOutdated: one was made with other settings.
     """
+    run.refuse_outdated("attributes", "mode", "gate")
     model = open_model(candidates(run), config.classifier.id, config.version)
     features = open_network(export_features(config, run))
     test = load_split(run, "test")
@@ -216,7 +218,10 @@ def measure_run(config: RunConfig, run: RunFolder) -> Report:
     curves = {**report.curves, "training": training, "surrogates": surrogates}
     attributes = run.path / "direction" / CHOICE
     report = with_search_time(report, search_time(json.loads(attributes.read_text())) if attributes.exists() else {})
-    return keep(run.path, model, report.model_copy(update={"curves": curves, "notes": tuple(run_notes(config, run))}))
+    report = report.model_copy(update={"curves": curves, "notes": tuple(run_notes(config, run))})
+    kept = keep(run.path, model, report)
+    run.log("evaluate", images=len(test))
+    return kept
 
 
 def measure_published(config: RunConfig | DataSetConfig, bundles: Path, bundle: str, folder: Path) -> Report:
@@ -320,7 +325,6 @@ def fitting(config: RunConfig | DataSetConfig, model: Networks) -> None:
 
 def training_curve(log: Path) -> list[dict[str, float]]:
     """FID, recall and precision at every logged snapshot of a training, by images seen; empty where there is none."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     wanted = ("images", "fid", "recall", "precision")
-    found = [line for line in lines if line["step"] == "snapshot" and "fid" in line and "images" in line]
+    found = [line for line in read_log(log) if line["step"] == "snapshot" and "fid" in line and "images" in line]
     return [{name: line[name] for name in wanted if name in line} for line in found]

@@ -27,10 +27,12 @@ def publish(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
 
     Raises:
         StepMissing: nothing has been measured yet, or other files than these.
+        StepOutdated: it was measured, or made, with other settings.
         BundleExists: this version has been published already.
     """
     report = load(run.path)
     pictures = Pictures.load(run.need(PICTURES, verb="evaluate"))
+    run.refuse_outdated("audit")
     store = Store(candidates(run))
     classifier = store.open_classifier(config.classifier.id, config.version)
     space = store.open_space(config.space.id, config.version)

@@ -1,4 +1,8 @@
-"""The folder of one run: its config, checkpoints, log and progress bars. All disk work of the training verbs."""
+"""The folder of one run: its config, checkpoints, log and progress bars. All disk work of the training verbs.
+
+A run folder belongs to its seed, data and generator. What else each step was made with stands in `made_with.json` (see
+`training.made_with`); a step that has no entry there was made by a version that wrote none, and is taken as it is.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +22,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from training.config import RunConfig
-from training.errors import CheckpointForeign, StepMissing
+from training.distributed import refuse_strangers
+from training.errors import CheckpointForeign, StepMissing, StepOutdated
+from training.made_with import STEPS, changes, depends_on, remedy, steps_before
 
 QUIET_INTERVAL_S = 60.0  # between lines of progress where there is no terminal
-PAUSE_S = 1800.0  # a longer gap between two lines of the log is a pause, not work
+PAUSE_S = 1800.0  # a longer gap between two lines of an older log, which do not tell their work, is a pause
+LENGTHS = {"total_kimg", "checkpoint_kimg", "sample_kimg", "snapshots", "accumulate", "compile"}  # of [gan]
+READING = {"root", "max_corrupt", "fit"}  # of [data]: where images are and how they are read, not which they are
+DESCRIPTION = {"dataset", "modality", "licence", "attribution", "preprocessing_note"}  # of [data]
 
 
 class RunFolder:
@@ -34,15 +43,21 @@ class RunFolder:
     Raises:
         CheckpointForeign: the folder was made with a config that says something else about the data, the networks or
             the seed (lengths of training may differ: a longer run goes on from a shorter one).
+        ConfigError: `torchrun` started several processes, and they have not joined.
     """
 
     def __init__(self, root: Path, config: RunConfig) -> None:
+        refuse_strangers()
+        self.config = config
         self.path = root / config.name
         self.path.mkdir(parents=True, exist_ok=True)
         stored = self.path / "config.json"
-        if stored.exists() and _identity(_read(stored)) != _identity(config):
-            raise CheckpointForeign(f"{self.path} was made with another config; choose another name or remove it")
+        if stored.exists() and (differ := _differences(_identity(_read(stored)), _identity(config))):
+            told = f"{self.path} was made with another config: {', '.join(differ)}"
+            raise CheckpointForeign(f"{told}. Choose another name, or remove the folder")
         write_atomically(stored, config.model_dump_json(indent=1).encode())
+        self._spoken = time.monotonic()  # when the last line of the log was written, or the folder opened
+        self._spoken_of: dict[str, float] = {}  # the same, step by step
 
     def file(self, *parts: str) -> Path:
         """A path inside the run folder; its parent is made."""
@@ -55,11 +70,37 @@ class RunFolder:
 
         Raises:
             StepMissing: it is not there; names the verb to run first.
+            StepOutdated: it was made with other settings.
         """
         path = self.path.joinpath(*parts)
         if not path.exists():
             raise StepMissing(f"{'/'.join(parts)} is missing: run `python -m training {verb}` first")
+        self.refuse_outdated(*(name for name, step in STEPS.items() if step.verb == verb))
         return path
+
+    def refuse_outdated(self, *steps: str) -> None:
+        """Holds what steps, and all before them, were made with against the config.
+
+        Raises:
+            StepOutdated: a setting that one of these depends on has changed since; names all that is out of date.
+        """
+        made_with = self._made_with()
+        found = {name: changes(self.config, name, made_with[name]) for name in STEPS if name in made_with}
+        there = {name for name in found if (self.path / STEPS[name].leaves).exists()}
+        outdated = {name: changed for name, changed in found.items() if changed and name in there}
+        asked = {*steps, *(before for step in steps for before in steps_before(self.config, step))}
+        if asked & outdated.keys():
+            raise StepOutdated(remedy(outdated))
+
+    def _made_with(self) -> dict[str, dict[str, Any]]:
+        path = self.path / "made_with.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def _remember(self, step: str) -> None:
+        """Keeps the settings that a step is made with."""
+        before = self._made_with()
+        if step in STEPS and before.get(step) != (now := depends_on(self.config, step)):
+            write_atomically(self.file("made_with.json"), json.dumps({**before, step: now}, indent=1).encode())
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         """Writes a checkpoint of tensors and plain values, whole or not at all."""
@@ -67,29 +108,49 @@ class RunFolder:
         temporary = path.with_suffix(".tmp")
         torch.save(state, temporary)
         os.replace(temporary, path)
+        self._remember(name)
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """The checkpoint of that name, on the CPU; None before the first."""
+        """The checkpoint of that name, on the CPU; None before the first.
+
+        Raises:
+            StepOutdated: it was made with other settings.
+        """
         path = self.path / "checkpoints" / f"{name}.pt"
         if not path.exists():
             return None
+        if name in STEPS:
+            self.refuse_outdated(name)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return state
 
     def log(self, step: str, **values: float | str) -> None:
-        """Appends one line of figures to log.jsonl."""
-        with self.file("log.jsonl").open("a") as f:
-            f.write(json.dumps({"step": step, "time": round(time.time(), 1), **values}) + "\n")
+        """Appends one line of figures to log.jsonl; `work_s` is the time since this process's line before.
+
+        That is the step's own line before; for a step's first line the last line of any step, or the opening.
+        """
+        now = time.monotonic()
+        work_s = round(now - self._spoken_of.get(step, self._spoken), 1)
+        self._spoken = self._spoken_of[step] = now
+        line = json.dumps({"step": step, "time": round(time.time(), 1), "work_s": work_s, **values}) + "\n"
+        path = self.file("log.jsonl")
+        torn = path.exists() and not path.read_bytes().endswith(b"\n")
+        with path.open("a") as f:
+            f.write("\n" * torn + line)
+        self._remember(step)
 
     def hours(self, *steps: str) -> float:
-        """Hours of work on these steps so far, by the log; pauses of over half an hour are not work."""
-        path = self.path / "log.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        """Hours of work on these steps so far, by the log.
+
+        Lines of an older log do not tell how long they took; among those, pauses of over half an hour are not work.
+        """
+        lines = read_log(self.path / "log.jsonl")
         total = 0.0
         for step in steps:
-            times = [line["time"] for line in lines if line["step"] == step]
-            gaps = (later - earlier for earlier, later in pairwise(times))
-            total += sum(gap for gap in gaps if gap < PAUSE_S)
+            own = [line for line in lines if line["step"] == step]
+            gaps = [0.0, *(later["time"] - earlier["time"] for earlier, later in pairwise(own))]
+            known = zip(own, gaps[: len(own)], strict=True)
+            total += sum(line.get("work_s", gap if gap < PAUSE_S else 0.0) for line, gap in known)
         return total / 3600
 
     def board(self, step: str) -> SummaryWriter:
@@ -105,16 +166,40 @@ def _read(stored: Path) -> RunConfig | None:
         return None
 
 
-def _identity(config: RunConfig | None) -> dict[str, Any] | None:
-    """The part of a config that a checkpoint depends on.
+def _identity(config: RunConfig | None) -> dict[str, Any]:
+    """The settings that the whole folder belongs to; none where the config is of another form.
 
     `data.fit` is left out: it only says how images that are not square are read, and may be put right later.
     """
     if config is None:
+        return {}
+    data, gan = config.data.model_dump(exclude=READING | DESCRIPTION), config.gan.model_dump(exclude=LENGTHS)
+    named = {
+        f"{section}.{key}": value for section, part in (("data", data), ("gan", gan)) for key, value in part.items()
+    }
+    return {"seed": config.seed, **named}
+
+
+def _differences(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Which settings differ, in words."""
+    if not was:
+        return ["config.json is of a form that this version does not know"]
+    return [f"{key} was {was.get(key)!r} and is {value!r}" for key, value in now.items() if was.get(key) != value]
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log.jsonl, none where there is no log; a line torn by a full disk or a kill is left out."""
+    if not path.exists():
+        return []
+    found = (_parsed(line) for line in path.read_text(errors="replace").splitlines())
+    return [line for line in found if isinstance(line, dict) and {"step", "time"} <= line.keys()]
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
         return None
-    lengths = {"total_kimg", "checkpoint_kimg", "sample_kimg", "snapshots", "accumulate", "compile"}
-    data, gan = config.data.model_dump(exclude={"fit"}), config.gan.model_dump(exclude=lengths)
-    return {"seed": config.seed, "data": data, "gan": gan}
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from training.device import choose_device
 from training.distributed import Team
 from training.errors import ConfigError
 from training.pictures import save_grid
-from training.runfolder import RunFolder, progress
+from training.runfolder import RunFolder, progress, read_log
 from training.snapshots import Judge, is_due, kept, name_of
 from training.stylegan2 import Generator
 from training.trainer import Trainer
@@ -107,7 +106,7 @@ class Notebook:
 
 def recalls(run: RunFolder, seen: int) -> dict[int, float]:
     """Recall of every snapshot up to `seen` images by the log, in order."""
-    lines = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
+    lines = read_log(run.path / "log.jsonl")
     found = {int(x["images"]): float(x["recall"]) for x in lines if x["step"] == "snapshot" and x["images"] <= seen}
     return dict(sorted(found.items()))
 

@@ -115,7 +115,7 @@ def literal(value: object) -> str:
 def test_a_run_folder_of_another_config_is_not_taken_over(config: RunConfig, tmp_path: Path) -> None:
     RunFolder(tmp_path / "runs", config)
     other = config.model_copy(update={"seed": config.seed + 1})
-    with pytest.raises(CheckpointForeign, match="another config"):
+    with pytest.raises(CheckpointForeign, match=r"another config: seed was 5 and is 6\. Choose another name"):
         RunFolder(tmp_path / "runs", other)
 
 
@@ -147,7 +147,7 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_the_old_one(
 
 @pytest.mark.parametrize("images", [torch.full((8, 1, 4, 4), 0.3), torch.full((8, 1, 4, 4), float("nan"))])
 def test_a_collapsed_generator_stops_the_run_with_a_reason(images: torch.Tensor) -> None:
-    with pytest.raises(RunCollapsed, match="r1_gamma"):
+    with pytest.raises(RunCollapsed, match=r"under another name, with a higher gan\.r1_gamma"):
         refuse_collapse(images)
 
 

@@ -5,11 +5,13 @@ import math
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from tests.training import drawn_joints
 from tests.training.test_resume import as_toml, parameters
@@ -17,7 +19,7 @@ from tests.training.tiny import tiny_config
 from training.data import ImageSet
 from training.device import compiled
 from training.discriminator import Discriminator
-from training.distributed import Team
+from training.distributed import Team, join_team
 from training.errors import ConfigError
 from training.prepare import prepare
 from training.runfolder import RunFolder
@@ -75,10 +77,10 @@ from tests.training.tiny import tiny_config
 from training.distributed import join_team
 from training.trainer import Trainer
 
-root = Path(sys.argv[1])
+root, reuse = Path(sys.argv[1]), sys.argv[2] == "True"
 torch.set_num_threads(1)
 with join_team() as team:
-    config = tiny_config(root, batch=16, reuse_fakes=False, ada_kimg=0.2, style_mixing=0.9)
+    config = tiny_config(root, batch=16, reuse_fakes=reuse, ada_kimg=0.2, style_mixing=0.9)
     drawn = team.leader_first(lambda: images(root))
     trainer = Trainer.fresh(config, drawn, CPU, team)
     trainer.p = 0.4
@@ -95,9 +97,19 @@ with join_team() as team:
 """
 
 
-def test_two_processes_train_as_one_does_in_two_pieces_and_resume_exactly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reuse", [True, False])
+def test_two_processes_train_as_one_does_in_two_pieces_and_resume_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reuse: bool
+) -> None:
+    """The default too, in which both steps see the same images: one process that keeps both pieces does the same.
+
+    One undivided batch cannot be compared number by number: it draws its images from one stream, where pieces have one
+    each. On the same images it is compared above, step by step; groups for the spread are the same there, as a piece is
+    made of fours.
+    """
     images(tmp_path)
-    alone = trainer(tmp_path, reuse_fakes=False, accumulate=2, ada_kimg=0.2, style_mixing=0.9)
+    monkeypatch.setattr(Trainer, "reuses_fakes", reuse)
+    alone = trainer(tmp_path, reuse_fakes=reuse, accumulate=2, ada_kimg=0.2, style_mixing=0.9)
     alone.p = 0.4
     for _ in range(6):
         alone.step()
@@ -106,7 +118,8 @@ def test_two_processes_train_as_one_does_in_two_pieces_and_resume_exactly(tmp_pa
     script = tmp_path / "together.py"
     script.write_text(TWO_PROCESSES)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run([*command, str(tmp_path)], env=ONE_THREAD, capture_output=True, text=True, timeout=240)
+    command += [str(tmp_path), str(reuse)]
+    done = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     first, second = (torch.load(tmp_path / f"state{rank}.pt", weights_only=True) for rank in (0, 1))
     assert first["images_seen"] == alone.images_seen == 96
@@ -116,6 +129,12 @@ def test_two_processes_train_as_one_does_in_two_pieces_and_resume_exactly(tmp_pa
         for key, expected in getattr(alone, name).state_dict().items():
             assert torch.equal(first[name][key], second[name][key])  # no process strays, not by a bit
             torch.testing.assert_close(first[name][key], expected, atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("pieces", [{"batch": 6}, {"batch": 10}, {"batch": 12, "accumulate": 2}])
+def test_a_batch_that_is_not_made_of_fours_trains(tmp_path: Path, pieces: dict[str, int]) -> None:
+    t = trainer(tmp_path, **pieces)
+    assert all(math.isfinite(value) for value in t.step().values())
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(tmp_path: Path) -> None:
@@ -179,6 +198,30 @@ def test_the_verb_trains_under_torchrun(tmp_path: Path) -> None:
     run = tmp_path / "together" / "tiny"
     assert torch.load(run / "checkpoints" / "gan.pt", weights_only=True)["images_seen"] == 160
     assert (run / "log.jsonl").read_text().count('"step": "gan"') == 2  # written by one process alone
+
+
+def test_other_verbs_refuse_several_processes_before_they_write_anything(tmp_path: Path) -> None:
+    toml = tmp_path / "tiny.toml"
+    toml.write_text(as_toml(tiny_config(tmp_path)))
+    command = [sys.executable, "-m", "training", "run", "--config", str(toml), "--runs", str(tmp_path / "runs")]
+    as_torchrun_does = {**ONE_THREAD, "RANK": "0", "WORLD_SIZE": "2"}
+    done = subprocess.run(command, env=as_torchrun_does, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "only train-gan shares its work" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_processes_wait_for_each_other_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding a large data set takes hours, and the others have nothing to do meanwhile."""
+    asked: dict[str, timedelta] = {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(dist, "init_process_group", lambda _, **options: asked.update(options))
+    monkeypatch.setattr(dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    with join_team() as team:
+        assert team == Team(1, 2)
+    assert asked == {"timeout": timedelta(hours=24)}
 
 
 def test_without_a_compiler_training_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
