@@ -26,6 +26,7 @@ class Step:
         after: the steps whose output it takes.
         leaves: what is there once the step is made, in the run folder.
         verb: makes it again from nothing; "" for a training, which goes on from its checkpoint.
+        trained_by: the verb of a training.
         reused: a file that would be used again, and must go first.
     """
 
@@ -34,6 +35,7 @@ class Step:
     after: tuple[str, ...] = ()
     leaves: str = ""
     verb: str = ""
+    trained_by: str = ""
     reused: str = ""
 
 
@@ -60,8 +62,8 @@ DIRECTION = (
 
 
 def _training(name: str, settings: tuple[str, ...], length: str, *after: str) -> Step:
-    checkpoint = f"checkpoints/{name}.pt"
-    return Step(settings, (length,), after, leaves=checkpoint, reused=checkpoint)
+    checkpoint, verb = f"checkpoints/{name}.pt", "train-encoder" if name.startswith("encoder") else "train-classifier"
+    return Step(settings, (length,), after, leaves=checkpoint, trained_by=verb, reused=checkpoint)
 
 
 STEPS = {
@@ -128,8 +130,8 @@ def remedy(outdated: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> str:
     changed = {key: pair for found in outdated.values() for key, pair in found.items()}
     told = [f"{key} was {was!r} and is {now!r}" for key, (was, now) in changed.items()]
     files = [STEPS[name].reused for name in outdated if STEPS[name].reused]
-    verbs = [STEPS[name].verb for name in outdated if STEPS[name].verb]
-    anew = [f"remove {', '.join(files)}"] * bool(files) + [f"run {', '.join(verbs)} again"] * bool(verbs)
+    verbs = dict.fromkeys(STEPS[name].verb or STEPS[name].trained_by for name in outdated)
+    anew = [f"remove {', '.join(files)}"] * bool(files) + [f"run {', '.join(verbs)} again"]
     return (
         f"{'; '.join(told)}: so {', '.join(outdated)} in this run folder would be of another config. "
         f"Put it back, choose another name for the run, or {' and '.join(anew)}"

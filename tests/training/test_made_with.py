@@ -65,7 +65,8 @@ def test_a_classifier_of_other_settings_is_out_of_date_and_all_that_came_after(
         StepOutdated, match=rf"classifier\.{key} was .* and is .*remove checkpoints/classifier\.pt"
     ) as e:
         run.load("classifier")
-    assert "run export, fit-direction, find-attributes, choose-mode, fit-gate, evaluate, audit again" in str(e.value)
+    assert "and run train-classifier, " in str(e.value)
+    assert "export, fit-direction, find-attributes, choose-mode, fit-gate, evaluate, audit again" in str(e.value)
     assert ("encoder" in str(e.value)) == (key in {"label_smoothing", "target_classes"})  # the domain network's too
     run.load("encoder")
 
