@@ -29,12 +29,12 @@ def prepare(config: RunConfig, run: RunFolder, report: Callable[[str], None] = p
     rows = sum(len(read_rows(config.data, source)) for source in config.data.sources)
     with progress("decoding", rows) as advance:
         reading = read_images(config.data, report, advance)
-    for split, images in reading.sets.items():
-        images.save(run.file("data", f"{split}.npz"))
-        run.log("prepare", split=split, images=len(images), patients=len(set(images.patients)))
     made_of |= {"fit": config.data.fit if reading.shaped else None, "unoriented": reading.unoriented}
     write_atomically(run.file("data", SKIPPED), "".join(f"{line}\n" for line in reading.skipped).encode())
     write_atomically(run.file("data", ORIGIN), json.dumps(made_of, indent=1).encode())
+    for split, images in reading.sets.items():  # last, so that images are never there without their origin
+        images.save(run.file("data", f"{split}.npz"))
+        run.log("prepare", split=split, images=len(images), patients=len(set(images.patients)))
     run.log("prepare", skipped=len(reading.skipped), shaped=reading.shaped, unoriented=reading.unoriented)
     return reading.sets
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,18 @@ def test_a_patient_whom_a_source_puts_into_two_splits_is_leakage(tmp_path: Path)
     with pytest.raises(LeakageError):
         prepare_set(NAMES, Maker(splits={NAMES[0]: "test"}), {}, Options(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_patient_in_another_spelling_gets_no_split_of_his_own(tmp_path: Path) -> None:
+    maker = Maker()
+
+    def make(name: str) -> list[Example]:
+        examples = maker(name)
+        return [replace(e, patient=e.patient.upper()) for e in examples] if NAMES.index(name) % 2 else examples
+
+    prepare_set(NAMES, make, {}, Options(tmp_path / "out"))
+    rows = rows_of(tmp_path / "out")
+    assert len({row["patient"] for row in rows}) == len({(row["patient"], row["split"]) for row in rows}) == 6
 
 
 def test_files_that_give_nothing_at_all_are_an_error(tmp_path: Path) -> None:

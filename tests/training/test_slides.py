@@ -283,6 +283,18 @@ def test_slides_may_be_labelled_whole_by_a_table(tmp_path: Path) -> None:
     assert found == {("P1", "benign", "train"): 6, ("P2", "malignant", "test"): 3}
 
 
+def test_slides_that_name_no_patient_are_said_to_stand_for_their_own(tmp_path: Path) -> None:
+    for name in "abc":
+        write_slide(tmp_path / "in" / f"{name}.tif", tumour=name == "c")
+    table = tmp_path / "slides.csv"
+    table.write_text("slide,label,patient\na,benign,\nb,benign, \nc,malignant,P2\n")
+    told: list[str] = []
+    few = Tiling(tile_px=32, mpp=1.0, per_slide=3)
+    prepare_slides(tmp_path / "in", Options(tmp_path / "out"), few, labels=table, report=told.append)
+    assert told[0].startswith("2 slides name no patient: each counts as its own")
+    assert {row["patient"] for row in rows_of(tmp_path / "out")} == {"a", "b", "P2"}
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [

@@ -44,6 +44,16 @@ def test_a_split_that_is_there_is_not_replaced(tmp_path: Path) -> None:
         split_table(write(tmp_path / "a.csv"), tmp_path / "a.csv")
 
 
+def test_a_patient_in_another_spelling_stays_with_himself(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line.replace(",p", ", P ") if i % 2 else line for i, line in enumerate(lines)) + "\n")
+    split_table(path, tmp_path / "b.csv")
+    with (tmp_path / "b.csv").open(newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert len({(row["patient"].lower().replace(" ", ""), row["split"]) for row in rows}) == 20
+
+
 def test_a_row_without_a_patient_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv")
     path.write_text(path.read_text().replace("p3\n", "\n"))
