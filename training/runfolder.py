@@ -29,7 +29,12 @@ from training.made_with import STEPS, changes, depends_on, remedy, steps_before
 QUIET_INTERVAL_S = 60.0  # between lines of progress where there is no terminal
 PAUSE_S = 1800.0  # a longer gap between two lines of an older log, which do not tell their work, is a pause
 LENGTHS = {"total_kimg", "checkpoint_kimg", "sample_kimg", "snapshots", "accumulate", "compile"}  # of [gan]
-READING = {"root", "max_corrupt", "fit"}  # of [data]: where images are and how they are read, not which they are
+READING = {
+    "root",
+    "max_corrupt",
+    "fit",
+    "left_out",
+}  # of [data]: where images are and how they are read, not which they are
 DESCRIPTION = {"dataset", "modality", "licence", "attribution", "preprocessing_note"}  # of [data]
 
 
@@ -169,7 +174,7 @@ def _read(stored: Path) -> RunConfig | None:
 def _identity(config: RunConfig | None) -> dict[str, Any]:
     """The settings that the whole folder belongs to; none where the config is of another form.
 
-    `data.fit` is left out: it only says how images that are not square are read, and may be put right later.
+    `data.fit` and `data.left_out` are not among them: they may be put right later, and `prepare` sees if `fit` changes anything.
     """
     if config is None:
         return {}

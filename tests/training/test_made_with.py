@@ -148,7 +148,8 @@ def test_a_key_that_is_newer_than_the_step_does_not_count(tmp_path: Path, config
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("root", Path("elsewhere")), ("max_corrupt", 5), ("fit", "squash"), ("attribution", "another")]
+    ("key", "value"),
+    [("root", Path("elsewhere")), ("max_corrupt", 5), ("fit", "squash"), ("left_out", ("odd",)), ("attribution", "b")],
 )
 def test_what_changes_no_image_makes_no_other_run(tmp_path: Path, config: RunConfig, key: str, value: object) -> None:
     RunFolder(tmp_path, config)
