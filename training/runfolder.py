@@ -174,7 +174,8 @@ def _read(stored: Path) -> RunConfig | None:
 def _identity(config: RunConfig | None) -> dict[str, Any]:
     """The settings that the whole folder belongs to; none where the config is of another form.
 
-    `data.fit` and `data.left_out` are not among them: they may be put right later, and `prepare` sees if `fit` changes anything.
+    `data.fit` and `data.left_out` are not among them: they may be put right later. `prepare` sees whether `fit` changes
+    an image.
     """
     if config is None:
         return {}
