@@ -334,4 +334,5 @@ def load_toml(path: Path, form: Callable[[dict[str, Any]], type[Any]]) -> Any:
 
 def _fault(place: tuple[int | str, ...], message: str) -> str:
     where = ".".join(map(str, place))
-    return f"{where}: {message}" if where else message.removeprefix("Value error, ")
+    said = message.removeprefix("Value error, ")
+    return f"{where}: {said}" if where else said

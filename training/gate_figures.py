@@ -18,7 +18,7 @@ from models.manifest import Gate, ImageSpec, Metric
 from models.pixels import decode, prepare
 from training import metrics
 from training.config import DataSetConfig, RunConfig
-from training.data import ImageSet
+from training.data import UNREADABLE, ImageSet
 from training.errors import DataError
 from training.evaluate import Networks
 from training.fit_gate import damaged
@@ -152,7 +152,7 @@ def pictures(place: Path, n: int, spec: ImageSpec, draw: np.random.Generator) ->
                 raise DataError(f"{place.name} holds no PNG")
             chosen = [names[i] for i in draw.permutation(len(names))[:n]]
             return np.stack([prepare(decode(archive.read(name)).pixels, spec) for name in chosen])
-    except (OSError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise DataError(f"[gate] others: {place} cannot be read") from error
 
 

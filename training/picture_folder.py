@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from pydantic import Field
 
-from models.errors import UndecodableImage
 from models.manifest import ImageSpec
-from models.pixels import decode, prepare
+from models.pixels import prepare
 from training.config import Section
+from training.data import UNREADABLE, reason
+from training.dicom import read_image
 from training.errors import ConfigError, DataError
 from training.further_directions import Labelled
+from training.rows import read_table
 from training.runfolder import progress
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm"}
@@ -41,11 +43,7 @@ def read_labelled(named: ImagesConfig, image: ImageSpec) -> Labelled:
     column = named.file_column
     if named.train is None or named.labels is None:
         raise ConfigError("[images] train and labels are needed for [direction] nuisances")
-    try:
-        with named.labels.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise DataError(f"{named.labels} cannot be read: {error.strerror}") from error
+    rows = read_table(named.labels)
     if not rows or column not in rows[0]:
         raise DataError(f"{named.labels} has no column {column}")
     by_file = {row[column]: row for row in rows}
@@ -53,7 +51,7 @@ def read_labelled(named: ImagesConfig, image: ImageSpec) -> Labelled:
     if not known:
         raise DataError(f"{named.labels} has no line for any image in {named.train}")
     names = [name for name in rows[0] if name and name != column]
-    columns = {name: np.array([row.get(name) or "" for row, _ in known]) for name in names}
+    columns = {name: np.array([row.get(name, "") for row, _ in known]) for name in names}
     return Labelled(np.stack([pixels for _, pixels in known]), columns)
 
 
@@ -67,16 +65,16 @@ def read_images(config: ImagesConfig, place: Path, image: ImageSpec) -> Iterator
     if not names:
         raise DataError(f"{place} holds no images")
     with progress(f"reading {place.name}", len(names)) as advance:
-        for name, data in _contents(place, names):
+        for name, content in _contents(place, names):
             advance(1)
             try:
-                pixels = prepare(decode(data).pixels, image)
-            except UndecodableImage as error:
+                pixels = prepare(read_image(content()).pixels, image)
+            except UNREADABLE as error:
                 corrupt += 1
                 if corrupt > config.max_corrupt:
                     rule = f"max_corrupt allows {config.max_corrupt}"
                     raise DataError(f"{corrupt} images of {place.name} cannot be read; {rule}") from error
-                print(f"skipped {name}: {error}")
+                print(f"skipped {name}: {reason(error)}")
                 continue
             yield Path(name).name, pixels
 
@@ -93,9 +91,9 @@ def _pictures(place: Path) -> list[str]:
         raise DataError(f"{place} is neither a folder nor a zip file") from error
 
 
-def _contents(place: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
+def _contents(place: Path, names: list[str]) -> Iterator[tuple[str, Callable[[], bytes]]]:
     if place.is_dir():
-        yield from ((name, (place / name).read_bytes()) for name in names)
+        yield from ((name, (place / name).read_bytes) for name in names)
         return
     with zipfile.ZipFile(place) as archive:
-        yield from ((name, archive.read(name)) for name in names)
+        yield from ((name, partial(archive.read, name)) for name in names)
