@@ -18,13 +18,13 @@ from models.manifest import Mode
 from training.bundles import clear_store
 from training.config import RunConfig
 from training.evaluate import Networks, explain_all, open_model
-from training.fit_direction import candidates
+from training.fit_direction import MODE, candidates
 from training.fit_gate import carried
 from training.outcomes import Outcome
 from training.prepare import load_split
 from training.runfolder import RunFolder, write_atomically
 
-CHOICE = "mode.json"
+CHOICE = MODE
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 

@@ -22,6 +22,9 @@ from training.prepare import load_split
 from training.questions import Space
 from training.runfolder import RunFolder, write_atomically
 
+MODE = "mode.json"
+"""Which mode `choose-mode` chose for this direction."""
+
 
 def fit_direction(config: RunConfig, run: RunFolder) -> dict[str, Any]:
     """Leaves `direction/latent.npz`, `direction/choice.json` and the run's two candidate bundles.
@@ -51,7 +54,8 @@ def fit_direction(config: RunConfig, run: RunFolder) -> dict[str, Any]:
         config.seed,
     )
     write_candidates(config, run, found.directions, found.aims)
-    run.file("direction", ATTRIBUTES).unlink(missing_ok=True)  # they were another main's
+    for stale in (ATTRIBUTES, MODE):  # they were another main's
+        run.file("direction", stale).unlink(missing_ok=True)
     write_atomically(run.file("direction", "choice.json"), json.dumps(found.choice, indent=1).encode())
     run.log("direction", surrogate=found.choice["surrogate"], walk=found.choice["walk"])
     return found.choice
