@@ -60,10 +60,20 @@ def loaded(client: Redis) -> Counter[str]:
     return Counter(name for claim in _claims(client) for name in claim.split())
 
 
+def strike_silent(client: Redis) -> None:
+    """Strike the names of workers whose claims have run out; one that lives comes back with its next claim."""
+    if silent := [name for name, claim in _answers(client).items() if claim is None]:
+        client.srem(WORKERS, *silent)
+
+
 def _claims(client: Redis) -> list[str]:
+    return [claim for claim in _answers(client).values() if claim is not None]
+
+
+def _answers(client: Redis) -> dict[str, str | None]:
     names = [name.decode() for name in cast("Any", client.smembers(WORKERS))]
     claims = cast("list[Any]", client.mget([ready_key(name) for name in names])) if names else []
-    return [claim.decode() for claim in claims if claim is not None]
+    return {name: None if claim is None else claim.decode() for name, claim in zip(names, claims, strict=True)}
 
 
 def measure(client: Redis) -> Load:

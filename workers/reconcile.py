@@ -27,6 +27,7 @@ from workers.broker import BROKER_ERRORS, make_celery, published_jobs, redis_cli
 from workers.jobs import JobRecord
 from workers.jobstore import JobStore
 from workers.layout import RECONCILER
+from workers.load import strike_silent
 from workers.settings import Settings
 from workers.upkeep import Upkeep
 
@@ -79,6 +80,7 @@ class Reconciler:
             return False
         self._upkeep.sweep()  # before all that a full broker refuses, for it makes room
         self._rewrite()
+        strike_silent(self._client)
         for job_id in self._upkeep.deaf(DEAF_S):
             log.warning("job %s: canceled, but still worked on; ending its process", job_id)
             self._app.control.revoke(job_id, terminate=True, signal="SIGKILL")

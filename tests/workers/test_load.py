@@ -6,7 +6,7 @@ from redis import Redis
 from tests.workers.examples import REPORT, a_job
 from workers.jobstore import JobStore
 from workers.layout import WORKERS, ready_key
-from workers.load import KEPT, UNMEASURED_S, Load
+from workers.load import KEPT, UNMEASURED_S, Load, strike_silent
 
 
 def accept(store: JobStore, id_: str, classifier: str = "toy") -> None:
@@ -71,3 +71,12 @@ def test_what_waits_runs_and_works_is_counted(store: JobStore, client: Redis) ->
     client.set(ready_key("alive"), "ready")
     load = store.load()
     assert (load.waiting, load.running, load.workers) == (2, 1, 1)
+
+
+def test_workers_that_fell_silent_are_struck_from_the_list(client: Redis) -> None:
+    client.sadd(WORKERS, "alive", "dead")
+    client.set(ready_key("alive"), "")
+    strike_silent(client)
+    assert client.smembers(WORKERS) == {b"alive"}
+    strike_silent(client)
+    assert client.smembers(WORKERS) == {b"alive"}
