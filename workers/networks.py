@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import onnxruntime as ort
@@ -49,7 +49,13 @@ OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory", "ALL
 
 
 class Networks:
-    """Encoder, generator and classifier with all that an explanation needs of them: a `workers.explain.Model`."""
+    """Encoder, generator and classifier with all that an explanation needs of them: a `workers.explain.Model`.
+
+    Attributes:
+        offline: how a remote f is asked, see `RemoteClassifier`; training's networks set it.
+    """
+
+    offline: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -72,15 +78,10 @@ class Networks:
         self._reading = Reading(self.image, manifest.input, manifest.output, len(manifest.classes))
         self.head: Head | None = _head(classifier)
         """What f makes of its feature map; None where f cannot be looked into."""
-        self._ask: Ask
-        self._look: Look | None = None
         self.remote: RemoteClassifier | None = None
         """Where f is, when it is not in the bundle."""
         self._proven_version: str | None = None
-        if manifest.source.kind == "endpoint":
-            self._ask = self.remote = connect(manifest.source, self._reading, endpoints)
-        else:
-            self._ask, self._look = _classifier(classifier, self._reading, device, threads)
+        self._ask, self._look = self._open_classifier(device, threads, endpoints)
         self._encoder: Callable[[NDArray[Any]], F32]
         self._generator: Callable[[NDArray[Any]], F32]
         self._gate: Callable[[NDArray[Any]], F32] | None = None
@@ -132,6 +133,14 @@ class Networks:
             raise BundleForeign(f"{classifier.manifest.id} was fitted in space {ids}")
         _check_runtime(device)
         return cls(space, classifier, device, threads or _cores(), endpoints or Endpoints.none(), beside)
+
+    def _open_classifier(self, device: Device, threads: int, endpoints: Endpoints) -> tuple[Ask, Look | None]:
+        """f as a function of what it reads, and one that shows its feature map, where it has one."""
+        if self.classifier.manifest.source.kind == "endpoint":
+            source = self.classifier.manifest.source
+            self.remote = connect(source, self._reading, endpoints, offline=self.offline)
+            return self.remote, None
+        return _classifier(self.classifier, self._reading, device, threads)
 
     def encode(self, x: F32) -> F32:
         """Images x float32 [N, C, S, S] in [-1, 1] -> latents float32 [N, D]."""

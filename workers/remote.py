@@ -31,6 +31,8 @@ MAX_ANSWER_BYTES = 8 * 1024 * 1024
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+LONGEST_REASON = 300
+"""Characters of a server's own reason that are told."""
 GLANCE_S = 3.0
 """How long the question whether a model is ready waits for an answer."""
 
@@ -51,6 +53,8 @@ class RemoteClassifier:
         reading: what the model is declared to read and answer.
         endpoints: the settings that know the address.
         clock, sleep: of the tries.
+        offline: for those who run training on their own classifier. No client waits and none reads along: a silent
+            server is asked again, each try has the time of a whole call, and errors tell what the server says.
 
     Attributes:
         model_version: as the server named it with its last answer; what the manifest asks for before the first.
@@ -66,10 +70,11 @@ class RemoteClassifier:
         endpoints: Endpoints,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        offline: bool = False,
     ) -> None:
         self.source, self.model_version = source, source.model_version
         self._reading, self._limits, self._clock, self._sleep = reading, endpoints, clock, sleep
-        self._binary = False
+        self._binary, self._offline = False, offline
         url = endpoints.CLASSIFIER_ENDPOINTS.get(source.endpoint)
         if url is None:
             raise ClassifierUnreachable(f"No address is configured for the endpoint {source.endpoint}.")
@@ -147,8 +152,9 @@ class RemoteClassifier:
         if answer.status == 404:
             raise self._unreachable(f"has no model {self._path.removeprefix('v2/models/')}")
         if answer.status in (400, 413, 415, 422):
-            raise ClassifierMisfit(f"the classifier refuses what its manifest declares ({answer.status})")
-        raise self._unreachable(f"answered {answer.status}")
+            rule = f"the classifier refuses what its manifest declares ({answer.status})"
+            raise ClassifierMisfit(rule + self._said(answer))
+        raise self._unreachable(f"answered {answer.status}{self._said(answer)}")
 
     def _exchange(
         self,
@@ -168,14 +174,18 @@ class RemoteClassifier:
             try:
                 answer = self._once(method, path, content, headers, deadline)
             except (httpx2.ReadTimeout, httpx2.WriteTimeout):
-                raise self._unreachable("did not answer in time") from None  # asking again would load it more
+                reason = "did not answer in time"
+                if not self._offline:
+                    raise self._unreachable(reason) from None  # asking again would load it more
             except httpx2.TransportError as error:
                 reason = f"cannot be reached ({type(error).__name__})"
             else:
                 if answer.status not in PASSING:
                     return answer
-                reason = f"answered {answer.status}"
+                reason = f"answered {answer.status}{self._said(answer)}"
                 pause_s = max(pause_s, _retry_after_s(answer))
+            if self._offline:
+                deadline = self._clock() + (within_s or self._limits.CLASSIFIER_CALL_S)
             if tried == tries or self._clock() + pause_s >= deadline:
                 break
             self._sleep(pause_s)
@@ -200,13 +210,26 @@ class RemoteClassifier:
                     raise httpx2.ReadTimeout("the answer comes too slowly")
             return Answer(response.status_code, response.headers, bytes(body))
 
+    def _said(self, answer: Answer) -> str:
+        """The server's own reason, for those offline; a service passes no foreign text on."""
+        if not self._offline:
+            return ""
+        try:
+            reason = _object(answer.body).get("error")
+        except ClassifierMisfit:
+            return ""
+        text = "".join(c if c.isprintable() else " " for c in reason) if isinstance(reason, str) else ""
+        return f": {text[:LONGEST_REASON]}" if text.strip() else ""
+
     def _unreachable(self, reason: str) -> ClassifierUnreachable:
         return ClassifierUnreachable(f"The endpoint {self.source.endpoint} {reason}.")
 
 
-def connect(source: EndpointSource, reading: Reading, endpoints: Endpoints) -> RemoteClassifier:
+def connect(
+    source: EndpointSource, reading: Reading, endpoints: Endpoints, *, offline: bool = False
+) -> RemoteClassifier:
     """A remote classifier that answers and is as declared. Raises what `RemoteClassifier.check` raises."""
-    remote = RemoteClassifier(source, reading, endpoints)
+    remote = RemoteClassifier(source, reading, endpoints, offline=offline)
     remote.check()
     return remote
 

@@ -356,3 +356,63 @@ def test_an_address_is_a_plain_http_url(url: str) -> None:
 def test_a_manifest_cannot_name_an_address(fields: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         source(**fields)
+
+
+def test_offline_a_server_that_is_silent_for_once_is_asked_again() -> None:
+    asked = []
+
+    def behave(request: Request) -> None:
+        asked.append(1)
+        if len(asked) == 1:
+            time.sleep(1)
+        request.answer(200, answer(np.full((4, 3), 1 / 3)))
+
+    with behaving(behave) as url:
+        limits = endpoints(url, CLASSIFIER_READ_S=0.3, CLASSIFIER_CALL_S=0.6)
+        f = RemoteClassifier(source(), reading(), limits, offline=True)
+        assert f(IMAGES).shape == (4, 3)
+    assert len(asked) == 2
+
+
+def test_offline_a_server_that_stays_silent_is_given_up_after_all_tries() -> None:
+    with behaving(lambda _: time.sleep(1)) as url:
+        limits = endpoints(url, CLASSIFIER_READ_S=0.2, CLASSIFIER_CALL_S=0.5)
+        f = RemoteClassifier(source(), reading(), limits, sleep=lambda _: None, offline=True)
+        with pytest.raises(ClassifierUnreachable, match="did not answer in time, tried 3 times"):
+            f(IMAGES)
+
+
+REASON = b'{"error": "expected input \'image\' of shape\\n224x224\\u0007"}'
+
+
+def test_offline_the_server_s_own_reason_is_told_in_printable_words() -> None:
+    with behaving(lambda request: request.answer(400, REASON)) as url:
+        f = RemoteClassifier(source(), reading(), endpoints(url), offline=True)
+        with pytest.raises(ClassifierMisfit, match=r"\(400\): expected input 'image' of shape 224x224 $"):
+            f(IMAGES)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"error": 3}', b'{"error": "\\n"}', b'{"detail": "no"}'])
+def test_offline_a_reason_that_is_none_is_left_out(body: bytes) -> None:
+    with behaving(lambda request: request.answer(400, body)) as url:
+        f = RemoteClassifier(source(), reading(), endpoints(url), offline=True)
+        with pytest.raises(ClassifierMisfit, match=r"declares \(400\)$"):
+            f(IMAGES)
+
+
+def test_offline_a_long_reason_is_shortened() -> None:
+    with behaving(lambda request: request.answer(422, json.dumps({"error": "x" * 10_000}).encode())) as url:
+        f = RemoteClassifier(source(), reading(), endpoints(url), offline=True)
+        with pytest.raises(ClassifierMisfit) as caught:
+            f(IMAGES)
+    assert str(caught.value).endswith(": " + "x" * 300)
+
+
+def test_a_service_passes_no_word_of_a_server_on_to_its_clients() -> None:
+    for status in (400, 500):
+        with (
+            behaving(lambda request, status=status: request.answer(status, REASON)) as url,
+            pytest.raises((ClassifierMisfit, ClassifierUnreachable)) as caught,
+        ):
+            client(url)(IMAGES)
+        assert "expected" not in str(caught.value)
