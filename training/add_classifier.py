@@ -18,12 +18,13 @@ import numpy as np
 from pydantic import Field
 
 from models.bundle import FOLDERS, Bundle, write_bundle
-from models.errors import BundleExists
+from models.errors import BundleExists, ClassifierMisfit
 from models.manifest import (
     Aim,
     Attribute,
     Checks,
     ClassifierManifest,
+    EndpointSource,
     ImageSpec,
     Metric,
     Provenance,
@@ -31,28 +32,43 @@ from models.manifest import (
     SpaceRef,
     Target,
 )
+from models.pixels import to_float
 from models.store import Store
 from models.traversal import Latent
 from training.attributes import attribute_notes, find_attributes, search_time, with_main
 from training.bars import held_to_bars
-from training.blackbox import BlackBoxConfig, open_black_box, served_source
+from training.blackbox import (
+    AskedClassifier,
+    BlackBoxConfig,
+    OnnxFile,
+    PythonCallable,
+    open_black_box,
+    served_source,
+    source_digest,
+)
+from training.budget import LEAST_QUESTIONS, Budget
 from training.bundles import GOLDEN_PAIRS, GOLDEN_SEED, GOLDEN_TOLERANCE_CLASSIFIER, direction_file, golden_answers
 from training.choose_mode import choose_mode, mode_note
 from training.config import ChecksConfig, DirectionConfig, Section, load_toml
 from training.device import describe_device
 from training.direction_search import check_config, search
-from training.errors import DataError
-from training.evaluate import open_bundles
+from training.errors import ConfigError, DataError
+from training.evaluate import AskedNetworks, open_bundles
 from training.feature_map import Exposed, expose
 from training.fit_direction import direction_notes
 from training.fit_gate import LEAST_RIGHT, checks_on
 from training.further_directions import Found
+from training.kept_answers import KeptAnswers
 from training.ledger import Ledger
 from training.onnx_networks import Network, open_network
 from training.picture_folder import ImagesConfig, read_images, read_labelled
 from training.questions import Space
+from training.runfolder import write_atomically
 from training.unmeasured import unmeasured_documents
 from workers.endpoints import Endpoints
+
+NOWHERE = EndpointSource(endpoint="nowhere", model="not-served-yet")
+"""Stands in the manifest of a function that is not served yet, which no store receives."""
 
 
 class TargetConfig(Section):
@@ -90,6 +106,7 @@ class AddedClassifierConfig(Section):
     space: str
     space_version: int | None = None  # None: the highest
     seed: int = 0
+    questions: int = Field(default=20_000, ge=LEAST_QUESTIONS)  # the most images f is asked about, all steps together
     classifier: TargetConfig
     black_box: BlackBoxConfig
     images: ImagesConfig
@@ -113,20 +130,27 @@ def load_added_classifier(path: Path) -> AddedClassifierConfig:
     return loaded
 
 
-def add_classifier(config: AddedClassifierConfig, bundles: Path, endpoints: Endpoints) -> Path:
+def add_classifier(
+    config: AddedClassifierConfig, bundles: Path, endpoints: Endpoints, runs: Path | None = None
+) -> Path:
     """Finds directions, mode and bounds of a black box in a space of the store, and writes its bundle beside it.
 
     Args:
         config: the classifier, what is asked of it, and images to try the walks on.
         bundles: the store; holds the space, receives the classifier.
         endpoints: addresses by name, where f is at one.
+        runs: where f's answers are kept, below the classifier's id, so that the same search goes on from there; None
+            keeps nothing.
 
     Returns:
-        The bundle's folder. Its manifest holds the surrogate's figures; `training evaluate` measures the rest.
+        The bundle's folder. Its manifest holds the surrogate's figures; `training evaluate` measures the rest. Of a
+        Python function that is nowhere served, the folder with its directions, report and card; see `closing`.
 
     Raises:
-        ConfigError: f, or a direction that is asked for, cannot be had.
+        ConfigError: f, or a direction that is asked for, cannot be had, or f answers otherwise than is kept.
         DataError: images or labels cannot be used, or f answers all generated images alike.
+        ClassifierMisfit: f answers otherwise than declared, or than the same function where it is served.
+        ClassifierUnreachable: f is at an address that does not answer.
         BundleExists: this version is there already.
         BundleError: the space is not there, not good, or has no mapping network.
     """
@@ -134,6 +158,8 @@ def add_classifier(config: AddedClassifierConfig, bundles: Path, endpoints: Endp
     if (bundles / FOLDERS["classifier"] / config.id / str(config.version)).exists():
         raise BundleExists(f"{config.id}/{config.version} exists; a version never changes, write the next one")
     source, brought = served_source(config.black_box)
+    if source is None and runs is None:
+        raise ConfigError("a Python function that is nowhere served has no bundle: name a folder for what is found")
     bundle = Store(bundles).open_space(config.space, config.space_version)
     image = bundle.manifest.image
     val = np.stack([pixels for _, pixels in read_images(config.images, config.images.val, image)])
@@ -142,14 +168,25 @@ def add_classifier(config: AddedClassifierConfig, bundles: Path, endpoints: Endp
     labelled = read_labelled(config.images, image) if config.direction.nuisances else None
     target = config.classifier
     check_config(config.direction, target.classes, target.aim, labelled)
-    f = open_black_box(config.black_box, image, len(target.classes), endpoints)
+    seen = exposed(config.black_box, image, len(target.classes))
+    work = None if runs is None else runs / config.id
+    kept = KeptAnswers(work and work / f"answers-{source_digest(config.black_box, brought)[:12]}.jsonl")
+    f = open_black_box(config.black_box, image, len(target.classes), endpoints, kept)
     space = open_space(bundle)
-    ledger = Ledger()
+    golden = space.render(space.draw(GOLDEN_PAIRS, GOLDEN_SEED))
+    f.refuse_another(to_float(golden))
+    golden_file = golden_answers(golden, f)  # now, so that a search that goes on can tell whether f is still the same
+    once_more = 0 if source is None else GOLDEN_PAIRS  # the engine replays them
+    if isinstance(config.black_box.source, PythonCallable) and source is not None:
+        once_more += 1 + GOLDEN_PAIRS
+        refuse_another_where_served(config, image, endpoints, golden, f)
+    budget, ledger = Budget(config.questions), Ledger()
     with ledger.step("directions", f):
-        found = search(space, f, target.classes, target.aim, config.direction, val, labelled, config.seed)
+        asking = config.direction.model_copy(update={"samples": budget.directions(config.direction.samples)})
+        found = search(space, f, target.classes, target.aim, asking, val, labelled, config.seed)
     with ledger.step("attributes", f):
-        attributes = take_apart(found, space, f, target.aim, config.direction.attribute_samples)
-    seen = exposed(config.black_box, brought, image, len(target.classes))
+        samples = budget.attributes(config.direction.attribute_samples, f.images_asked)
+        attributes = take_apart(found, space, f, target.aim, samples)
     manifest = ClassifierManifest(
         id=config.id,
         version=config.version,
@@ -158,7 +195,7 @@ def add_classifier(config: AddedClassifierConfig, bundles: Path, endpoints: Endp
         classes=target.classes,
         target=target.aim.target,
         threshold=target.threshold,
-        source=source,
+        source=source or NOWHERE,
         input=config.black_box.input,
         output=config.black_box.output,
         feature_map=seen and seen.feature_map,
@@ -170,36 +207,76 @@ def add_classifier(config: AddedClassifierConfig, bundles: Path, endpoints: Endp
         metrics=search_metrics(found),
         provenance=provenance(config, 0),
     )
-    golden = golden_answers(space.render(space.draw(GOLDEN_PAIRS, GOLDEN_SEED)), f)
     files: dict[str, bytes | Path] = {
         "direction.npz": direction_file(found.directions),
-        "golden.npz": golden,
+        "golden.npz": golden_file,
         **brought,
         **(seen.files() if seen else {}),
     }
     with TemporaryDirectory() as folder:  # the engine explains bundles: this one as it would be without mode and bounds
         write_bundle(Path(folder), manifest, files)
-        model = open_bundles(bundle, Store(Path(folder)).open_classifier(config.id, config.version), endpoints)
-        with ledger.step("mode", model):
-            mode = choose_mode(model, val, config.direction.mode_images, config.seed)
-        with ledger.step("bounds", model):
+        candidate = Store(Path(folder)).open_classifier(config.id, config.version)
+        if source is not None:
+            open_bundles(bundle, candidate, endpoints)  # as a worker will, golden pairs and all
+        model = AskedNetworks(f.ask, bundle, candidate)
+        before = f.images_asked
+        with ledger.step("mode", f):
+            # The bounds' explanations begin with the same images, about which nothing is asked again.
+            mode = choose_mode(model, val, budget.mode(config.direction.mode_images, before), config.seed)
+        with ledger.step("bounds", f):
             shuffled = val[np.random.default_rng(config.seed).permutation(len(val))]
-            checks = checks_on(model, None, shuffled, config.checks)
-    ledger.rest("golden pairs", f, model)
+            cost, wanted = f.images_asked - before, config.checks.check_images
+            images = budget.bounds(wanted, f.images_asked, mode["images"], cost)
+            checks = checks_on(model, None, shuffled, config.checks.model_copy(update={"check_images": images}))
+    ledger.rest("golden pairs", f, once_more)
     found.choice |= {"mode": mode, "asked": ledger.steps}
     hours = (time.monotonic() - begun) / 3600
     manifest = manifest.model_copy(
         update={"mode": mode["mode"], "checks": checks, "provenance": provenance(config, hours)}
     )
-    notes = [mode_note(mode), checks_note(checks), ledger.note()]
-    return write_bundle(bundles, manifest, {**files, **documents(config, manifest, found, notes)})
+    told = documents(config, manifest, found, [mode_note(mode), checks_note(checks), ledger.note()])
+    if source is not None:
+        return write_bundle(bundles, manifest, {**files, **told})
+    assert work is not None
+    for name, content in {"direction.npz": direction_file(found.directions), **told}.items():
+        write_atomically(work / name, content)
+    return work
 
 
-def exposed(black_box: BlackBoxConfig, brought: dict[str, Path], image: ImageSpec, classes: int) -> Exposed | None:
+def refuse_another_where_served(
+    config: AddedClassifierConfig, image: ImageSpec, endpoints: Endpoints, golden: np.ndarray, f: AskedClassifier
+) -> None:
+    """Holds a function against the same function behind its address, about golden images uint8 [N, C, S, S].
+
+    Raises:
+        ClassifierMisfit: they answer otherwise.
+        ClassifierUnreachable: the address is not configured, or does not answer.
+    """
+    assert isinstance(config.black_box.source, PythonCallable)
+    there = config.black_box.model_copy(update={"source": config.black_box.source.served_as})
+    served = open_black_box(there, image, len(config.classifier.classes), endpoints)
+    apart = float(np.abs(served(to_float(golden)) - f(to_float(golden))).max())
+    if apart > GOLDEN_TOLERANCE_CLASSIFIER:
+        raise ClassifierMisfit(f"the function and what is served as it answer otherwise, by {apart:.3g} of probability")
+
+
+def closing(config: AddedClassifierConfig, path: Path) -> str:
+    """What has come of `add_classifier`, for the terminal; `path` is what it returned."""
+    function = config.black_box.source
+    if not isinstance(function, PythonCallable) or function.served_as is not None:
+        return f"published {path}"
+    return (
+        f"found, and not published: {path}. No service imports a Python function. Put it behind an address with "
+        f"`python -m training serve-classifier {function.function}`, say in the config where (`served_as`), and give "
+        "the same command again: f's answers are kept, and the bundle is written with that endpoint."
+    )
+
+
+def exposed(black_box: BlackBoxConfig, image: ImageSpec, classes: int) -> Exposed | None:
     """f with its feature map, where it is a file that has one within reach."""
-    if "classifier.onnx" not in brought:
+    if not isinstance(black_box.source, OnnxFile):
         return None
-    return expose(brought["classifier.onnx"], image, classes, black_box.input, black_box.output)
+    return expose(black_box.source.path, image, classes, black_box.input, black_box.output)
 
 
 def take_apart(found: Found, space: Space, f: Network, aim: Aim, samples: int) -> tuple[Attribute, ...]:

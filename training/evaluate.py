@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,9 +18,11 @@ import torch
 from models.bundle import Bundle
 from models.manifest import ClassifierManifest, Mode, SpaceManifest
 from models.pixels import to_float, to_uint8
+from models.reading import Ask
 from models.store import Store
 from models.traversal import surrogate_logit, walk
 from training import metrics
+from training.blackbox import configured_endpoints
 from training.feature_network import describe
 from training.markers import Marked, is_kept
 from training.onnx_networks import Network, open_network
@@ -52,36 +53,21 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-class CountedNetworks(Networks):
-    """The networks of a classifier and its space.
+class OfflineNetworks(Networks):
+    """Networks as a worker has them, but a remote f is asked with more patience."""
 
-    Attributes:
-        images_asked: how many images f has answered about.
-    """
+    offline = True
 
-    def __init__(self, *args: Any, **named: Any) -> None:
-        super().__init__(*args, **named)
-        self.images_asked = 0
-        self._counting = Lock()  # `at_once` asks from several threads
 
-    def classify_all(self, x: np.ndarray) -> np.ndarray:
-        """As it is, and counted."""
-        self._count(len(x))
-        return super().classify_all(x)
+class AskedNetworks(Networks):
+    """Networks whose f is given: it need not be where the manifest says, and nobody looks into it."""
 
-    def examine(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As it is, and counted."""
-        self._count(len(x))
-        return super().examine(x)
+    def __init__(self, f: Ask, space: Bundle[SpaceManifest], classifier: Bundle[ClassifierManifest]) -> None:
+        self._f = f
+        super().__init__(space, classifier, "cpu", 1, Endpoints.none())
 
-    def replay_golden(self) -> None:
-        """As it is, and counted."""
-        self._count(len(self.classifier.arrays("golden.npz")["images"]))
-        super().replay_golden()
-
-    def _count(self, images: int) -> None:
-        with self._counting:
-            self.images_asked += images
+    def _open_classifier(self, *_: object) -> tuple[Ask, None]:
+        return self._f, None
 
 
 def open_model(bundles: Path, classifier_id: str, version: int | None = None) -> Networks:
@@ -89,18 +75,18 @@ def open_model(bundles: Path, classifier_id: str, version: int | None = None) ->
     store = Store(bundles)
     classifier = store.open_classifier(classifier_id, version)
     reference = classifier.manifest.space
-    return open_bundles(store.open_space(reference.id, reference.version), classifier, Endpoints())
+    return open_bundles(store.open_space(reference.id, reference.version), classifier, configured_endpoints())
 
 
 def open_bundles(
     space: Bundle[SpaceManifest], classifier: Bundle[ClassifierManifest], endpoints: Endpoints
-) -> CountedNetworks:
+) -> Networks:
     """The networks of a classifier and its space, verified and replayed, as a worker opens them.
 
     Each call computes on one thread, since `explain_all` and `ask` make as many calls at once as there are cores: that
     is faster than one call on many, and gives the same numbers.
     """
-    model = CountedNetworks.open(space, classifier, threads=1, endpoints=endpoints)
+    model = OfflineNetworks.open(space, classifier, threads=1, endpoints=endpoints)
     model.replay_golden()
     return model
 

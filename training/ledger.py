@@ -33,10 +33,9 @@ class Ledger:
         yield
         self.steps[name] = {"images": asked.images_asked - before, "seconds": round(time.monotonic() - begun, 1)}
 
-    def rest(self, name: str, *asked: Counted) -> None:
-        """Books what was asked outside of every step, so that the sum is all that these have asked."""
-        left = sum(one.images_asked for one in asked) - self.images
-        self.steps[name] = {"images": left, "seconds": 0.0}
+    def rest(self, name: str, asked: Counted, uncounted: int = 0) -> None:
+        """Books what was asked outside of every step, so that the sum is all there is; `uncounted` came on top."""
+        self.steps[name] = {"images": asked.images_asked + uncounted - self.images, "seconds": 0.0}
 
     @property
     def images(self) -> int:

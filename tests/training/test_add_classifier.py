@@ -1,30 +1,80 @@
 """A further classifier in a published space: one command, no training, and its direction known beforehand."""
 
 import json
+import subprocess
+import sys
+import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+import torch
 
 from models.bundle import write_bundle
-from models.errors import BundleExists, BundleNotFound
+from models.errors import BundleExists, BundleNotFound, ClassifierMisfit
+from models.manifest import EndpointSource
 from models.pixels import encode_png
-from models.reading import Reading
 from models.store import Store
 from tests import toys
 from tests.seeing_toys import seeing_classifier_onnx
+from tests.workers.oip_server import ENDPOINT, endpoints, serving
+from training import blackbox
 from training.__main__ import app
-from training.add_classifier import AddedClassifierConfig, add_classifier, load_added_classifier
+from training.add_classifier import AddedClassifierConfig, add_classifier, closing, load_added_classifier
+from training.bundles import GOLDEN_PAIRS
 from training.direction import cosine
 from training.errors import ConfigError, DataError
 from training.evaluate import explain_all, open_model
+from training.kept_answers import KeptAnswers
+from training.onnx_networks import Network, open_network
+from training.serve_classifier import model_from_function
 from workers.endpoints import Endpoints
 from workers.explain import explain
 from workers.networks import Networks
 
+FUNCTION: dict[str, Any] = {"source": {"kind": "callable", "function": f"{__name__}:function"}}
+SERVED_AS = {"endpoint": ENDPOINT, "model": "toy"}
 RNG = np.random.default_rng(1)
 CODES = RNG.standard_normal((120, toys.BANDS))
+
+
+class Function:
+    """What happens to the toy's classifier as a Python function."""
+
+    answered = 0
+    breaks_at: int | None = None
+    turned = False
+
+
+def function(x: np.ndarray) -> np.ndarray:
+    """float32 [N, 1, 16, 16] -> probabilities [N, 3]; counts."""
+    if Function.breaks_at is not None and Function.answered + len(x) > Function.breaks_at:
+        raise RuntimeError("the server room is flooded")
+    Function.answered += len(x)
+    return turned_function(x) if Function.turned else answers(x)
+
+
+def turned_function(x: np.ndarray) -> np.ndarray:
+    """The same with its classes in another order."""
+    return answers(x)[:, ::-1]
+
+
+@cache
+def _network() -> Network:
+    return open_network(onnx.load_from_string(toys.classifier_onnx()))
+
+
+def answers(x: np.ndarray) -> np.ndarray:
+    return _network()(x)
+
+
+@pytest.fixture(autouse=True)
+def _begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("answered", 0), ("breaks_at", None), ("turned", False)):
+        monkeypatch.setattr(Function, name, value)
 
 
 @pytest.fixture
@@ -85,24 +135,152 @@ def test_a_second_classifier_has_a_mode_and_bounds_of_its_own_and_so_gives_verdi
     assert [o.verdict for o in explain_all(model, toys.image(toys.first_for(0.2), 0.5)[None])] != [""]
 
 
-def test_every_question_to_a_further_classifier_is_counted_step_by_step(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answered = []
-
-    def counted(self: Reading, call: Any, x: np.ndarray) -> np.ndarray:
-        answered.append(len(x))
-        return ask(self, call, x)
-
-    ask = Reading.ask
-    monkeypatch.setattr(Reading, "ask", counted)
-    path = add_classifier(config(place), place / "bundles", Endpoints())
+def test_every_question_to_a_further_classifier_is_counted_step_by_step(place: Path) -> None:
+    path = add_classifier(config(place, black_box=FUNCTION), place / "bundles", Endpoints(), place / "runs")
     report = json.loads((path / "report.json").read_text())
     steps = report["choice"]["asked"]
     assert list(steps) == ["directions", "attributes", "mode", "bounds", "golden pairs"]
-    assert sum(step["images"] for step in steps.values()) == sum(answered)
-    assert steps["directions"]["images"] == report["choice"]["images_asked"] <= 1500
-    assert any(f"asked about {sum(answered):,} images: " in note for note in report["notes"])
+    assert sum(step["images"] for step in steps.values()) == Function.answered
+    assert steps["directions"]["images"] <= report["choice"]["images_asked"] <= 1500
+    assert all("seconds" in step for step in steps.values())
+    assert any(f"asked about {Function.answered:,} images: " in note for note in report["notes"])
+
+
+@pytest.mark.parametrize("settled_cosine", [0.97, 1.0])
+def test_all_steps_of_a_default_config_ask_no_more_than_20_000_questions(place: Path, settled_cosine: float) -> None:
+    for i, code in enumerate(RNG.standard_normal((230, toys.BANDS))):
+        (place / "val" / f"further{i}.png").write_bytes(encode_png(toys.image(*code)))
+    added = config(place, black_box=FUNCTION, direction={"settled_cosine": settled_cosine})  # 1.0: nothing settles it
+    path = add_classifier(added, place / "bundles", Endpoints(), place / "runs")
+    choice = json.loads((path / "report.json").read_text())["choice"]
+    assert choice["settled"] is (settled_cosine < 1)
+    assert choice["mode"]["images"] >= 20
+    assert Function.answered <= 20_000
+
+
+def test_the_bounds_ask_nothing_again_about_images_that_the_modes_were_tried_on(place: Path) -> None:
+    add_classifier(config(place, black_box=FUNCTION), place / "bundles", Endpoints(), place / "runs")
+    steps = json.loads((place / "runs" / "second" / "report.json").read_text())["choice"]["asked"]
+    assert steps["bounds"]["images"] < steps["mode"]["images"] / 10  # both explain the 20 val images
+
+
+def test_a_search_that_breaks_off_goes_on_without_asking_again(place: Path) -> None:
+    added = config(place, black_box=FUNCTION)
+    whole = add_classifier(added, place / "bundles", Endpoints(), place / "whole")
+    answered = Function.answered
+    Function.answered, Function.breaks_at = 0, answered // 2
+    with pytest.raises(ConfigError, match="RuntimeError: the server room is flooded"):
+        add_classifier(added, place / "bundles", Endpoints(), place / "runs")
+    before, Function.breaks_at = Function.answered, None
+    again = add_classifier(added, place / "bundles", Endpoints(), place / "runs")
+    assert answered // 2 - 64 <= before <= answered // 2
+    assert Function.answered <= answered + GOLDEN_PAIRS  # about which it is asked whether it is still the same
+    with np.load(whole / "direction.npz") as directions, np.load(again / "direction.npz") as resumed:
+        assert all((directions[name] == resumed[name]).all() for name in directions.files)
+    steps, once_more = (json.loads((path / "report.json").read_text())["choice"]["asked"] for path in (whole, again))
+    assert [step["images"] for step in steps.values()] == [step["images"] for step in once_more.values()]
+
+
+def test_a_search_that_is_killed_goes_on_without_asking_again(place: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from tests.training import test_add_classifier as t;"
+        "place = Path(sys.argv[1]);"
+        "t.add_classifier(t.config(place, black_box=t.FUNCTION), place / 'bundles', t.Endpoints(), place / 'runs')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(place)])
+    while not (kept := list((place / "runs").glob("second/answers-*.jsonl"))) or len(KeptAnswers(kept[0])) < 300:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    found = len(KeptAnswers(kept[0]))
+    add_classifier(config(place, black_box=FUNCTION), place / "bundles", Endpoints(), place / "runs")
+    assert Function.answered == len(KeptAnswers(kept[0])) - found + GOLDEN_PAIRS
+
+
+def test_answers_of_a_classifier_that_has_changed_are_not_mixed_with_new_ones(place: Path) -> None:
+    add_classifier(config(place, black_box=FUNCTION), place / "bundles", Endpoints(), place / "runs")
+    Function.turned = True
+    with pytest.raises(ConfigError, match="answers otherwise than in"):
+        add_classifier(config(place, black_box=FUNCTION), place / "bundles", Endpoints(), place / "runs")
+
+
+def test_a_python_function_is_searched_and_published_when_it_is_served(place: Path) -> None:
+    added = config(place, black_box=FUNCTION)
+    path = add_classifier(added, place / "bundles", Endpoints(), place / "runs")
+    assert path == place / "runs" / "second"
+    assert "flips" in (path / "card.md").read_text()
+    assert not (place / "bundles" / "classifiers").exists()
+    assert "serve-classifier tests.training.test_add_classifier:function" in closing(added, path)
+    asked, Function.answered = Function.answered, 0
+    name = FUNCTION["source"]["function"]
+    with serving(model_from_function(name, "toy", "1", (1, 16, 16))) as url:
+        served = config(place, black_box={"source": {**FUNCTION["source"], "served_as": SERVED_AS}})
+        path = add_classifier(served, place / "bundles", endpoints(url), place / "runs")
+        assert closing(served, path) == f"published {path}"
+        bundle = Store(place / "bundles").open_classifier("second")
+        assert bundle.manifest.source == EndpointSource(**SERVED_AS)
+        space = Store(place / "bundles").open_space("toy-space")
+        Networks.open(space, bundle, threads=1, endpoints=endpoints(url)).replay_golden()
+    assert Function.answered < 20 < asked
+
+
+def test_a_function_is_not_published_under_an_address_that_answers_otherwise(place: Path) -> None:
+    served = {"source": {**FUNCTION["source"], "served_as": SERVED_AS}}
+    other = f"{__name__}:turned_function"
+    with (
+        serving(model_from_function(other, "toy", "1", (1, 16, 16))) as url,
+        pytest.raises(ClassifierMisfit, match="the function and what is served as it answer otherwise"),
+    ):
+        add_classifier(config(place, black_box=served), place / "bundles", endpoints(url), place / "runs")
+    assert Function.answered < 20
+
+
+class Exported(torch.nn.Module):
+    """The toy's question in torch: how bright is the first band?"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        weights = torch.zeros(3, 256)
+        weights[1:, : 256 // toys.BANDS] = 0.2
+        self.linear = torch.nn.Linear(256, 3)
+        self.linear.weight.data, self.linear.bias.data = weights, torch.zeros(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(self.linear(x.flatten(1)), 1)
+
+
+def exported(path: Path) -> Path:
+    """As torch writes a module by default: the graph, and the weights in a second file."""
+    batch = {0: torch.export.Dim("N")}
+    arguments = {"input_names": ["x"], "output_names": ["probabilities"], "dynamic_shapes": (batch,), "dynamo": True}
+    torch.onnx.export(Exported().eval(), (torch.zeros(2, 1, 16, 16),), path, verbose=False, **arguments)
+    return path.with_name(path.name + ".data")
+
+
+def test_a_torch_export_with_its_weights_in_a_second_file_is_published_whole(place: Path) -> None:
+    weights = exported(place / "f.onnx")
+    assert weights.exists()
+    add_classifier(config(place), place / "bundles", Endpoints())
+    weights.unlink()
+    store = Store(place / "bundles")
+    model = Networks.open(store.open_space("toy-space"), store.open_classifier("second"), threads=1)
+    model.replay_golden()
+
+
+def test_an_export_without_its_weights_is_refused_before_anything_is_read(place: Path) -> None:
+    exported(place / "f.onnx").unlink()
+    with pytest.raises(ConfigError, match=r"f\.onnx keeps weights in f\.onnx\.data, which is not beside it"):
+        add_classifier(config(place, images={"val": place / "nowhere"}), place / "bundles", Endpoints())
+
+
+def test_weights_that_fit_into_no_single_file_are_refused_before_anything_is_read(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported(place / "f.onnx")
+    monkeypatch.setattr(blackbox, "LARGEST_ONNX_BYTES", 1000)
+    with pytest.raises(ConfigError, match="one ONNX file holds less than 2 GiB"):
+        add_classifier(config(place, images={"val": place / "nowhere"}), place / "bundles", Endpoints())
 
 
 def test_a_classifier_with_a_feature_map_within_reach_brings_it_along(place: Path) -> None:

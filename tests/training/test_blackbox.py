@@ -134,8 +134,9 @@ def test_a_bundle_holds_the_file_or_names_the_endpoint(onnx_file: Path) -> None:
 
 
 def test_a_bundle_never_names_python_code() -> None:
-    with pytest.raises(ConfigError, match="no service will import"):
-        served_source(config(CALLABLE))
+    assert served_source(config(CALLABLE)) == (None, {})
+    remote = {"endpoint": "knee_gbt", "model": "trees"}
+    assert served_source(config({**CALLABLE, "served_as": remote})) == (EndpointSource(**remote), {})
     with pytest.raises(ValidationError):
         toys.classifier_manifest(source=CALLABLE)
 
