@@ -36,6 +36,7 @@ PublishedBundle = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the config and the data, say what would be done, stop.")]
 data_verbs.register(app)
+WrongCommandLine = typer.BadParameter.__bases__[0]  # typer names the base of them all nowhere
 DEFAULT_RUNS = Path("runs")
 DEFAULT_BUNDLES = Path("models/bundles")
 
@@ -315,13 +316,16 @@ def publish_command(
 def add_classifier_command(
     config: Annotated[Path, typer.Option("--config", help="TOML: the classifier, where it is, images to try it on.")],
     bundles: Bundles = DEFAULT_BUNDLES,
+    runs: Annotated[Path, typer.Option("--runs", help="Folder for f's answers, which are not asked for again.")] = (
+        DEFAULT_RUNS
+    ),
 ) -> None:
     """Explain a further classifier in a published space: fit its directions, and publish it beside the space."""
-    from training.add_classifier import add_classifier, load_added_classifier
-    from workers.endpoints import Endpoints
+    from training.add_classifier import add_classifier, closing, load_added_classifier
+    from training.blackbox import configured_endpoints
 
-    path = add_classifier(load_added_classifier(config), bundles, Endpoints())
-    typer.echo(f"published {path}")
+    added = load_added_classifier(config)
+    typer.echo(closing(added, add_classifier(added, bundles, configured_endpoints(), runs)))
 
 
 @app.command("serve-classifier")
@@ -336,7 +340,9 @@ def serve_classifier_command(
     max_batch: Annotated[int | None, typer.Option(help="Most images in one request.", min=1)] = None,
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to bind.")] = 8080,
-    token_file: Annotated[Path | None, typer.Option(help="Holds the bearer token that requests need.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Holds the bearer token that requests need.", exists=True, dir_okay=False)
+    ] = None,
 ) -> None:
     """Put a classifier behind an address (Open Inference Protocol v2), until Ctrl-C."""
     from training.serve_classifier import model_from_function, model_from_onnx, serve
@@ -351,7 +357,7 @@ def serve_classifier_command(
 
 
 def main() -> None:
-    """Runs a verb; a known error becomes one clear line and exit code 1, Ctrl-C exit code 130."""
+    """Runs a verb; a known error becomes one clear line and exit code 1, a wrong command line 2, Ctrl-C 130."""
     try:
         app(standalone_mode=False)
     except (TrainingError, ModelsError) as e:
@@ -360,8 +366,18 @@ def main() -> None:
     except typer.Exit as e:
         sys.exit(e.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("stopped; the same command goes on from the last checkpoint", err=True)
+        typer.echo("stopped; the same command goes on from what is kept", err=True)
         sys.exit(130)
+    except WrongCommandLine as e:
+        e.show()
+        sys.exit(e.exit_code)
+    except Exception as e:
+        from workers.remote import ClassifierUnreachable  # not at the top: it brings an HTTP client with it
+
+        if not isinstance(e, ClassifierUnreachable):
+            raise
+        typer.echo(f"{e.code}: {e}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -159,6 +159,8 @@ def make_server(model: ServedModel, token: str | None = None) -> Starlette:
             return write_answer(asked, outputs, model)
         except BadRequest as error:
             return _error(400, str(error))
+        except ConfigError as error:  # the function raised
+            return _error(500, str(error))
 
     def guarded(handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def guard(request: Request) -> Response:
