@@ -90,9 +90,10 @@ def audit(config: RunConfig, run: RunFolder) -> Audit:
     trials = [plain_trial(config, run, val), *(planted_trial(config, run, name, train, val) for name in PLANTED)]
     own = ask_probes(settings, config.seed, lambda x: np.concatenate([model.classify(b) for b in batches(x)]), val)
     leak, each = shuffled(config, run, open_space(model.space), train, test)
-    right = [trial["right"] for trial in trials]
+    right = np.array([trial["right"] for trial in trials])
+    cues = Metric(value=float(right.mean()), ci95=metrics.share_interval(right), n=len(right))
     found = Audit(
-        figures={"planted_cue": Metric(value=float(np.mean(right)), n=len(right)), "random_label_auc": leak},
+        figures={"planted_cue": cues, "random_label_auc": leak},
         details={
             "planted_cue": {"trials": trials},
             "random_label_auc": {"each": each, "samples": settings.samples},

@@ -104,7 +104,9 @@ def summarise(
             ci95=metrics.interval([float(refused[i].mean()) for i in drawn]),
             n=len(scores),
         ),
-        "gate_caught": Metric(value=float((caught > unreliable).mean()), n=len(caught)),
+        "gate_caught": Metric(
+            value=float((caught > unreliable).mean()), ci95=metrics.share_interval(caught > unreliable), n=len(caught)
+        ),
     }
 
 

@@ -13,6 +13,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
+Z95 = 1.959964  # standard errors on each side of a 95 % interval
 NEIGHBOURS = 3
 KERNEL_POWER = 3  # of the kernel distance
 
@@ -92,6 +93,14 @@ def interval(values: list[float] | np.ndarray) -> tuple[float, float]:
     """The 2.5th and 97.5th percentile of what the draws gave, draws that say nothing (NaN) left out."""
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+def share_interval(counted: np.ndarray) -> tuple[float, float]:
+    """95 % interval of a share by Wilson (1927), which holds for few and for extreme ones too; counted: bool [N]."""
+    n, share = len(counted), float(np.mean(counted))
+    middle, spread = share + Z95**2 / (2 * n), Z95 * np.sqrt(share * (1 - share) / n + (Z95 / (2 * n)) ** 2)
+    low, high = ((middle + sign * spread) / (1 + Z95**2 / n) for sign in (-1, 1))
+    return max(float(low), 0.0), min(float(high), 1.0)
 
 
 def bootstrap_ci(

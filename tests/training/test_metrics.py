@@ -14,6 +14,7 @@ from training.metrics import (
     kernel_distance,
     precision_recall,
     rank_correlation,
+    share_interval,
 )
 
 RNG = np.random.default_rng(0)
@@ -99,3 +100,12 @@ def test_half_the_images_spread_as_all_of_them_do_under_a_bootstrap() -> None:
     low, high = bootstrap_ci(patients, lambda i: float(values[i].mean()), 600, seed=0)
     means = [values[first].mean() for first, _ in halves(patients, 600, seed=0)]
     assert np.ptp(np.percentile(means, [2.5, 97.5])) == pytest.approx(high - low, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"), [(4, 4, 0.5101, 1.0), (0, 10, 0.0, 0.2775), (81, 263, 0.2553, 0.3662)]
+)
+def test_the_interval_of_a_share_is_as_published(right: int, n: int, low: float, high: float) -> None:
+    """The last one is in Newcombe 1998, table I."""
+    counted = np.arange(n) < right
+    assert share_interval(counted) == pytest.approx((low, high), abs=1e-4)
