@@ -46,7 +46,7 @@ from training.blackbox import (
     served_source,
     source_digest,
 )
-from training.budget import LEAST_QUESTIONS, Budget
+from training.budget import CHECKS, LEAST_QUESTIONS, Budget
 from training.bundles import GOLDEN_PAIRS, GOLDEN_SEED, GOLDEN_TOLERANCE_CLASSIFIER, direction_file, golden_answers
 from training.choose_mode import choose_mode, mode_note
 from training.config import ChecksConfig, DirectionConfig, Section, load_toml
@@ -182,7 +182,11 @@ def add_classifier(
         refuse_another_where_served(config, image, endpoints, golden, f)
     budget, ledger = Budget(config.questions), Ledger()
     with ledger.step("directions", f):
-        asking = config.direction.model_copy(update={"samples": budget.directions(config.direction.samples)})
+        asked = {
+            "samples": budget.directions(config.direction.samples),
+            "check_samples": min(config.direction.check_samples, CHECKS),
+        }
+        asking = config.direction.model_copy(update=asked)
         found = search(space, f, target.classes, target.aim, asking, val, labelled, config.seed)
     with ledger.step("attributes", f):
         samples = budget.attributes(config.direction.attribute_samples, f.images_asked)

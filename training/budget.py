@@ -1,6 +1,6 @@
 """Shares the questions to a further classifier out among the steps that ask them. Pure.
 
-The directions come first and leave a quarter over; attributes take the smaller part of what is left then, explanations
+The directions come first and leave a fifth over; attributes take the smaller part of what is left then, explanations
 of val images the rest. What an explanation costs is known only when some have been made, so most are tried on few.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LEAST_QUESTIONS = 4000
-LEFT_BY_DIRECTIONS = 4  # a share of 1/4 at least is left to all other steps
+LEFT_BY_DIRECTIONS = 5  # a share of 1/5 at least is left to all other steps
+CHECKS = 1000  # images at most that say how good a surrogate is; the fit needs the others more
 LEAST_EXPLAINED = 20  # val images that are explained, whatever else is asked
 ATTRIBUTES = 0.4  # of what the directions left
 MODE = 0.6  # of what the attributes left; the bounds use the explanations of this step and add further ones

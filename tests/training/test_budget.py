@@ -2,7 +2,9 @@
 
 import pytest
 
-from training.budget import COSTLY, LEAST_EXPLAINED, LEAST_QUESTIONS, Budget
+from training.budget import CHECKS, COSTLY, LEAST_EXPLAINED, LEAST_QUESTIONS, Budget
+from training.config import DirectionConfig
+from training.direction_search import Plan
 
 
 @pytest.mark.parametrize("questions", [LEAST_QUESTIONS, 7000, 20_000, 100_000])
@@ -31,3 +33,8 @@ def test_a_generous_budget_gives_each_step_what_it_wants() -> None:
 
 def test_a_bundle_that_wants_few_bounds_gets_no_more_than_it_wants() -> None:
     assert Budget(20_000).bounds(10, 9000, 40, 3200) == 10
+
+
+def test_a_direction_that_does_not_settle_is_fitted_to_more_than_half_of_all_questions() -> None:
+    asked = DirectionConfig(samples=Budget(20_000).directions(20_000), check_samples=CHECKS)
+    assert Plan.of(asked, 200).sizes[-1] == 11_256
