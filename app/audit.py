@@ -60,7 +60,7 @@ class AuditLog:
         """Write one entry at the end.
 
         Raises:
-            OSError: It is not there, or not whole; the next one goes on behind it.
+            OSError: It could not be written, and nothing of it is there.
         """
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
@@ -69,6 +69,7 @@ class AuditLog:
             line = _line(number + 1, asdict(entry), previous)
             written = os.write(self._file, line)
             if written < len(line):
+                os.ftruncate(self._file, size)
                 raise OSError(errno.ENOSPC, "only a part of the entry was written")
             self._tail = (known + len(line), number + 1, json.loads(line)["hash"])
         finally:

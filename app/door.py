@@ -5,8 +5,6 @@ gets nothing), the key or token, its scope for the address, and the client's rat
 key; what a route does with another client's job is `routes`' business.
 """
 
-from collections.abc import Callable
-
 from anyio.to_thread import run_sync
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -37,7 +35,6 @@ class Door:
         app: What is behind the door.
         identity: Tells callers apart.
         rates: Counts what they ask for.
-        remembers: Whether an Idempotency-Key of a client stands for a job: to ask for that again is not counted.
         host_names: What the service may be called; empty: anything.
         addresses: The names of routes.
     """
@@ -47,13 +44,11 @@ class Door:
         app: ASGIApp,
         identity: Identity,
         rates: Rates,
-        remembers: Callable[[str | None, str], bool],
         host_names: frozenset[str],
         addresses: Addresses,
     ) -> None:
         self.app = app
-        self._identity, self._rates, self._host_names = identity, rates, host_names
-        self._remembers, self._addresses = remembers, addresses
+        self._identity, self._rates, self._host_names, self._addresses = identity, rates, host_names, addresses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request pass, or answer it."""
@@ -82,7 +77,7 @@ class Door:
         request.state.caller = caller
         _check_scope(caller, _scope_for(request.method))
         if template == "/explain" and self._rates.limits(caller):
-            await run_sync(self._count, caller, request.headers.get("idempotency-key"))
+            await run_sync(self._count, caller)
 
     def _caller(self, authorization: str | None) -> Caller:
         try:
@@ -97,9 +92,7 @@ class Door:
         detail = "The key or token is not known here, has expired or was revoked."
         raise Problem(problems.NO_KEY, detail, challenge='Bearer error="invalid_token"')
 
-    def _count(self, caller: Caller, idempotency_key: str | None) -> None:
-        if idempotency_key is not None and self._remembers(caller.client, idempotency_key):
-            return
+    def _count(self, caller: Caller) -> None:
         wait_s = self._rates.seconds_to_wait(caller)
         if wait_s:
             detail = "This client has asked as often as it may for now."

@@ -93,7 +93,6 @@ def _surround(app: FastAPI, service: Service, addresses: Addresses) -> None:
         Door,
         identity=service.identity,
         rates=service.rates,
-        remembers=service.jobs.remembers,
         host_names=settings.host_names,
         addresses=addresses,
     )

@@ -105,7 +105,7 @@ class ExplainForm(BaseModel):
     full_resolution: Annotated[bool, BeforeValidator(_true_or_false)] = Field(
         default=False,
         description="In residual mode, also add the change to the image at its own resolution, for people: "
-        "`frames[].full_url`.",
+        "`frames[].full_url` and `flip.full_url`.",
     )
     target_class: Annotated[str, Field(max_length=200)] | SkipJsonSchema[None] = Field(
         default=None,
@@ -312,7 +312,7 @@ def job_report(job_id: str, report: Report) -> JobReport:
     flip = Flip(
         **report.flip.model_dump(by_alias=False),
         url=f"{path}/{named}" if report.flip.reached else None,
-        full_url=f"{path}/{full}" if report.full_resolution and report.flip.reached else None,
+        full_url=f"{path}/{full}" if report.full_resolution and report.flip.pixels_sha256 else None,
     )
     told = report.model_dump(by_alias=False)
     return JobReport.model_validate({**told, "frames": frames, "flip": flip, "heatmaps": maps})

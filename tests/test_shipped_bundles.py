@@ -39,9 +39,9 @@ def name(bundle: Bundle[Any]) -> str:
     return f"{bundle.manifest.id}-{bundle.manifest.version}"
 
 
-def test_there_is_a_knee_space_and_a_classifier_and_nothing_is_damaged() -> None:
-    assert "knee-xray" in STORE.spaces()
-    assert "knee-oa" in STORE.classifiers()
+def test_there_are_knees_and_chests_with_a_classifier_each_and_nothing_is_damaged() -> None:
+    assert {"knee-xray", "chest-xray"} <= set(STORE.spaces())
+    assert {"knee-oa", "chest-pneumonia"} <= set(STORE.classifiers())
     assert STORE.faults() == []
 
 

@@ -138,10 +138,6 @@ class Admission:
         self._client, self._rules = client, rules
         self._admit = client.register_script(_ADMIT)
 
-    def remembers(self, owner: str | None, key: str) -> bool:
-        """Whether an owner's Idempotency-Key stands for a job."""
-        return bool(self._client.exists(once_key(owner, key)))
-
     def known(self, owner: str | None, once: Once) -> Accepted | None:
         """The job that an earlier request with the same key made, or None if there was none.
 

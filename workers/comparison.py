@@ -26,9 +26,10 @@ TOLERANCE = 1e-5
 STEP_TOLERANCE = 1e-4
 """λ this close are the same step. They are read off f's answers, and a logit is several times as sensitive."""
 
-
 SENTENCE = "The sentence for"
 """How the names of facts begin that are about words alone."""
+FRAMES, FLIP, SCORES, VERDICT = "the pixels of the frames", "the pixels of the flip", "the scores", "the verdict"
+"""Parts of an explanation that a report may be silent about; a map is another, `map_part`."""
 
 
 class Told(Value):
@@ -105,16 +106,21 @@ def largest_difference(told: Told, found: Told) -> float:
 def untold(report: Told) -> Iterator[str]:
     """What cannot be compared with this report, because it does not tell of it."""
     if any(frame.pixels_sha256 is None for frame in report.frames):
-        yield "the pixels of the frames"
+        yield FRAMES
     if report.flip.reached and report.flip.pixels_sha256 is None:
-        yield "the pixels of the flip"
+        yield FLIP
     for name in map_names(report):
         if getattr(report.heatmaps_sha256, name, None) is None:
-            yield f"the map {name}"
+            yield map_part(name)
     if report.scores is None and report.provenance.request is not None and report.provenance.request.scores:
-        yield "the scores"
+        yield SCORES
     if report.quality is None:
-        yield "the verdict"
+        yield VERDICT
+
+
+def map_part(name: str) -> str:
+    """What a map is called as a part of an explanation."""
+    return f"the map {name}"
 
 
 def map_names(report: Told) -> list[str]:

@@ -39,7 +39,7 @@ class JobRequest(Value):
         heatmap: Which evidence maps: one of them, none, or "both": the strip's, and GradCAM where f can be looked into,
             else occlusion.
         scores: Whether the maps are scored against each other, which takes many calls of f.
-        full_resolution: Whether every frame's change is also added to the image at its own resolution; residual only.
+        full_resolution: Whether the change is also added to the image in its own size; residual only.
         animation: Whether the strip is also delivered in motion.
     """
 

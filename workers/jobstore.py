@@ -123,10 +123,6 @@ class JobStore:
         """
         return self._admission.known(owner, once)
 
-    def remembers(self, owner: str | None, key: str) -> bool:
-        """Whether an owner's Idempotency-Key stands for a job, whatever was sent with it."""
-        return self._admission.remembers(owner, key)
-
     # --- Asking ------------------------------------------------------------------------------------------------
 
     def get(self, job_id: str) -> JobRecord | None:

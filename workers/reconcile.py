@@ -4,6 +4,7 @@
     a queued job without a message              is published
     a canceled job that somebody still works on     its process is killed
     an expired job                              is struck from the tallies
+    a worker that fell silent                   is struck from the list of those that are ready
     erased bytes in the broker's file           go when it is written anew, every REWRITE_EVERY_S at most
 
     with start_reconciler(settings):

@@ -23,7 +23,19 @@ from models.errors import ModelsError
 from models.manifest import ClassifierManifest, SpaceManifest
 from models.pixels import PreparedImage, decode, encode_png, read
 from models.store import Store
-from workers.comparison import TOLERANCE, Told, differences, largest_difference, map_names, untold
+from workers.comparison import (
+    FLIP,
+    FRAMES,
+    SCORES,
+    TOLERANCE,
+    VERDICT,
+    Told,
+    differences,
+    largest_difference,
+    map_names,
+    map_part,
+    untold,
+)
 from workers.errors import WorkerError
 from workers.evidence import MapName
 from workers.full_resolution import wanted_original
@@ -58,13 +70,13 @@ class Delivered:
 
     def holds(self, part: str, report: Told) -> bool:
         """Whether a part that a report has no digest of can be compared all the same."""
-        if part.startswith("the map"):
+        if part in map(map_part, map_names(report)):
             return self.maps is not None
         if self.frames is None:
             return False
-        if part == "the pixels of the flip":
+        if part == FLIP:
             return report.flip.frame is not None or (self.frames / "flip.png").is_file()
-        return part == "the pixels of the frames"
+        return part == FRAMES
 
 
 @dataclass(frozen=True)
@@ -195,9 +207,9 @@ def _compared(report: Told, delivered: Delivered) -> str:
     """What a replay has compared, in words."""
     missing = _not_compared(report, delivered)
     parts = [f"{len(report.frames)} frames", "the flip" if report.flip.reached else "that there is no flip"]
-    parts += [f"the map {name}" for name in map_names(report)]
-    parts += ["the scores"] if report.scores is not None else []
-    parts += ["the verdict"]
+    parts += map(map_part, map_names(report))
+    parts += [SCORES] if report.scores is not None else []
+    parts += [VERDICT]
     kept = [part for part in parts if part not in missing]
     return f"{', '.join(kept[:-1])} and {kept[-1]}"
 

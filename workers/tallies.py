@@ -15,6 +15,8 @@ TALLIES = "contrafact:tallies"
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 MOST_ATTEMPTS = 9
 STAGES = tuple(TimingMs.model_fields)
+OPTIONAL = frozenset(name for name, field in TimingMs.model_fields.items() if not field.is_required())
+"""Those that not every job has: only jobs that spent time on one are counted for it."""
 
 Histogram = tuple[list[tuple[float, int]], int, float]
 """Counts up to each bound (cumulative), count of all, and sum in seconds."""
@@ -27,6 +29,8 @@ def count(pipe: Pipeline, record: JobRecord) -> None:
         return
     for stage in STAGES:
         seconds = getattr(record.report.timing_ms, stage) / 1000
+        if seconds == 0 and stage in OPTIONAL:
+            continue
         bound = next((bound for bound in BUCKETS_S if seconds <= bound), None)
         pipe.hincrby(TALLIES, f"stage:{stage}:{'inf' if bound is None else bound}", 1)
         pipe.hincrbyfloat(TALLIES, f"stage:{stage}:sum", seconds)

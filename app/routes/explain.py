@@ -49,8 +49,8 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         description="The client's own name for this request, such as a UUID. Sent again with the same payload, the "
-        "first job comes again, with `Idempotency-Replayed: true`, whatever has changed here since; with another "
-        "payload, 422. It lasts as its job.",
+        "first job comes again, with `Idempotency-Replayed: true`, though its classifier or webhook may be gone; with "
+        "another payload, 422. It lasts as its job.",
     ),
 ]
 Prefer = Annotated[
@@ -96,7 +96,7 @@ router = APIRouter(tags=["explain"])
     dependencies=[Depends(only_multipart)],
     responses={
         200: {
-            "description": "The finished job: `Prefer: wait` was fulfilled.",
+            "description": "The finished job: `Prefer: wait` was fulfilled, or the same was asked before and is done.",
             "model": Job,
             "content": {"application/json": {"example": SUCCEEDED_JOB}},
             "headers": {name: header for name, header in _HEADERS.items() if name != "Retry-After"},
@@ -106,6 +106,7 @@ router = APIRouter(tags=["explain"])
         **problem_responses(
             problems.BODY_UNREADABLE,
             problems.CLASSIFIER_NOT_FOUND,
+            problems.JOB_NOT_FOUND,
             problems.DIRECTION_NOT_FOUND,
             problems.TARGET_CLASS_NOT_FOUND,
             problems.WEBHOOK_NOT_FOUND,
@@ -168,10 +169,11 @@ async def explain(
     job, retry_after_s = await run_sync(_as_it_stands, service, accepted.job_id)
     if retry_after_s is not None:
         response.headers["Retry-After"] = str(retry_after_s)
-    elif wait_s:
+    else:
         response.status_code = 200
-        response.headers["Preference-Applied"] = f"wait={wait_s}"
         request.state.result = True
+        if wait_s:
+            response.headers["Preference-Applied"] = f"wait={wait_s}"
     return job
 
 

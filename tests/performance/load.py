@@ -106,6 +106,7 @@ def missed_bars(figures: dict[str, Any]) -> list[str]:
         f"GET p95 is at most {GET_MS:.0f} ms": answers["job_get_ms"]["p95"] <= GET_MS,
         "every known ETag is answered with 304": answers["with_etag"].keys() == {304},
         "nothing but 202 and 429 is answered": answers["statuses"].keys() | over["statuses"].keys() <= {202, 429},
+        "every accepted job ends well": over["ended"].keys() == {"succeeded"},
         "every promise is kept": over["promises_kept"] == 1.0,
     }
     return [bar for bar, is_met in bars.items() if not is_met]

@@ -29,10 +29,11 @@ def figures(**changed: Any) -> dict[str, Any]:
         "job_get_ms": {"p50": 2.0, "p95": 10.0},
         "with_etag": {304: 100},
         "statuses": {202: 30, 429: 60},
+        "ended": {"succeeded": 30},
         "promises_kept": 1.0,
     } | changed
     answers = {name: found[name] for name in ("post_ms", "job_get_ms", "with_etag")} | {"statuses": {202: 10}}
-    return {"answers": answers, "over_capacity": {name: found[name] for name in ("statuses", "promises_kept")}}
+    return {"answers": answers, "over_capacity": {name: found[name] for name in ("statuses", "ended", "promises_kept")}}
 
 
 def test_a_service_that_meets_every_bar_misses_none() -> None:
@@ -47,6 +48,7 @@ def test_a_service_that_meets_every_bar_misses_none() -> None:
         ("with_etag", {304: 99, 200: 1}),
         ("with_etag", {}),
         ("statuses", {202: 30, 503: 1}),
+        ("ended", {"succeeded": 29, "failed": 1}),
         ("promises_kept", 0.9999),
     ],
 )
