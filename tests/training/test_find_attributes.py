@@ -30,6 +30,9 @@ class Folder:
     def log(self, *_: Any, **__: Any) -> None:
         """Nothing is logged."""
 
+    def refuse_outdated(self, *_: Any) -> None:
+        """Nothing is out of date."""
+
 
 def find(path: Path) -> dict[str, Any]:
     """What the verb finds for the candidates in a folder."""
