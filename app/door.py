@@ -40,12 +40,7 @@ class Door:
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        identity: Identity,
-        rates: Rates,
-        host_names: frozenset[str],
-        addresses: Addresses,
+        self, app: ASGIApp, identity: Identity, rates: Rates, host_names: frozenset[str], addresses: Addresses
     ) -> None:
         self.app = app
         self._identity, self._rates, self._host_names, self._addresses = identity, rates, host_names, addresses
