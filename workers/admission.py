@@ -1,14 +1,19 @@
-"""Taking a job in, or refusing it: one script that Redis runs alone, so that no bound can be passed by two at once."""
+"""Taking a job in, or refusing it: one script that Redis runs alone, so that no bound can be passed by two at once.
+
+The image goes ahead of it in pieces, to a key that expires, and the script gives it its place. Redis does one thing at
+a time and syncs each before the next: two megabytes at once would keep whoever asks for a job waiting meanwhile.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, cast
 
-from redis import Redis
+from redis import ConnectionError, Redis, ResponseError
 
 from workers.errors import IdempotencyConflict, NoWorkers, QueueFull, StoreFull, TooManyInFlight
 from workers.events import News
 from workers.jobs import JobRecord
 from workers.layout import (
+    ERASED,
     MIX,
     PUBLISHED,
     SEEN,
@@ -26,11 +31,13 @@ if TYPE_CHECKING:  # it knows where bundles lie, and so loads numpy, which whoev
     from workers.settings import Settings
 
 _ADMIT = """
-local record, input, events, waiting, mix, published, stored, jobs, open, once, seen, workers = unpack(KEYS)
-local id, json, image, place, created, classifier, news = unpack(ARGV, 1, 7)
+local record, input, events, waiting, mix, published, stored, jobs, open, once, seen, workers = unpack(KEYS, 1, 12)
+local arrived, erased = unpack(KEYS, 13)
+local id, json, size, place, created, classifier, news = unpack(ARGV, 1, 7)
 local most_waiting, most_open, most_stored = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local remembered = ARGV[11]
 local seen_within, seen_lasts, claim = tonumber(ARGV[12]), tonumber(ARGV[13]), ARGV[14]
+local only_looking = ARGV[15] == '1'
 
 local function somebody_is_there()
   if redis.call('PTTL', seen) >= 1000 * (seen_lasts - seen_within) then return true end
@@ -40,28 +47,39 @@ local function somebody_is_there()
   return false
 end
 
-if remembered ~= '' then
-  local known = redis.call('GET', once)
-  if known then return {'known', known} end
+local function why_not()
+  if remembered ~= '' then
+    local known = redis.call('GET', once)
+    if known then return {'known', known} end
+  end
+  if redis.call('EXISTS', record) == 1 then return {'created', id} end
+  if seen_within > 0 and not somebody_is_there() then return {'no-workers', ''} end
+  local count = redis.call('ZCARD', waiting)
+  if count >= most_waiting then return {'queue-full', tostring(count)} end
+  if most_open > 0 then
+    count = redis.call('SCARD', open)
+    if count >= most_open then return {'too-many', tostring(count)} end
+  end
+  if tonumber(redis.call('GET', stored) or '0') + size > most_stored then return {'store-full', ''} end
+  if not only_looking and redis.call('STRLEN', arrived) ~= tonumber(size) then return {'not-whole', ''} end
 end
-if redis.call('EXISTS', record) == 1 then return {'created', id} end
-if seen_within > 0 and not somebody_is_there() then return {'no-workers', ''} end
-local count = redis.call('ZCARD', waiting)
-if count >= most_waiting then return {'queue-full', tostring(count)} end
-if most_open > 0 then
-  count = redis.call('SCARD', open)
-  if count >= most_open then return {'too-many', tostring(count)} end
+
+local answer = why_not()
+if only_looking then return answer or {'room', ''} end
+if answer then
+  if redis.call('UNLINK', arrived) == 1 then redis.call('SET', erased, 1) end
+  return answer
 end
-if tonumber(redis.call('GET', stored) or '0') + #image > most_stored then return {'store-full', ''} end
 
 local now = redis.call('TIME')
 redis.call('SET', record, json)
-redis.call('SET', input, image)
+redis.call('RENAME', arrived, input)
+redis.call('PERSIST', input)
 redis.call('XADD', events, '*', 'kind', 'status', 'news', news)
 redis.call('ZADD', waiting, place, id)
 redis.call('HINCRBY', mix, classifier, 1)
 redis.call('ZADD', published, now[1] + now[2] / 1000000, id)
-redis.call('INCRBY', stored, #image)
+redis.call('INCRBY', stored, size)
 redis.call('ZADD', jobs, created, id)
 redis.call('SADD', open, id)
 if remembered ~= '' then redis.call('SET', once, remembered) end
@@ -69,6 +87,10 @@ return {'created', id}
 """
 
 
+PIECE_BYTES = 512 * 1024
+"""What Redis takes in, and syncs, at once."""
+ARRIVES_WITHIN_S = 60
+"""What arrived of an image is forgotten after this, if whoever sent it has gone."""
 BATCH_FROM = 10**14
 """Places of batch jobs begin here; interactive ones stand before."""
 
@@ -157,10 +179,10 @@ class Admission:
         """
         remembered = once_key(record.owner, once.key) if once else None
         record = record.model_copy(update={"input_bytes": len(image), "remembered": remembered})
-        what, detail = (
-            part.decode()
-            for part in self._admit(keys=self._keys(record), args=self._arguments(record, image, once, most_open))
-        )
+        keys, arguments = self._keys(record), self._arguments(record, once, most_open)
+        what, detail = (part.decode() for part in self._admit(keys, [*arguments, 1]))
+        if what == "room":
+            what, detail = (part.decode() for part in self._send(image, job_key(record.id, "arrived"), keys, arguments))
         if what == "no-workers":
             raise NoWorkers(self._rules.workers_seen_within_s)
         if what == "queue-full":
@@ -169,24 +191,40 @@ class Admission:
             raise TooManyInFlight(int(detail))
         if what == "store-full":
             raise StoreFull
+        if what == "not-whole":
+            raise ConnectionError("An image did not reach the broker whole.")
         if what == "known":
             job_id = _same_job(detail, once)
             return Accepted(job_id, replayed=job_id != record.id)
         return Accepted(record.id)
 
+    def _send(self, image: bytes, arrived: str, keys: list[str], arguments: list[str | int | float]) -> list[bytes]:
+        """Let the image arrive, and have it taken in; what the script says. From its beginning again if repeated."""
+        try:
+            with self._client.pipeline(transaction=False) as pipe:
+                if len(image) <= PIECE_BYTES:
+                    pipe.set(arrived, image)
+                for begin in reversed(range(0, len(image), PIECE_BYTES)):  # so that Redis makes room for all at once
+                    pipe.setrange(arrived, begin, image[begin : begin + PIECE_BYTES])
+                pipe.expire(arrived, ARRIVES_WITHIN_S)
+                self._admit(keys, [*arguments, 0], client=pipe)
+                return cast("list[bytes]", pipe.execute()[-1])
+        except ResponseError:
+            self._client.unlink(arrived)  # the broker is full; this makes room
+            raise
+
     def _keys(self, record: JobRecord) -> list[str]:
         job = [job_key(record.id), job_key(record.id, "input"), job_key(record.id, "events")]
         owner = [owner_key(record.owner, "jobs"), owner_key(record.owner, "open")]
         once = record.remembered or job_key(record.id)
-        return [*job, WAITING, MIX, PUBLISHED, STORED, *owner, once, SEEN, WORKERS]
+        arrived = job_key(record.id, "arrived")
+        return [*job, WAITING, MIX, PUBLISHED, STORED, *owner, once, SEEN, WORKERS, arrived, ERASED]
 
-    def _arguments(
-        self, record: JobRecord, image: bytes, once: Once | None, most_open: int | None
-    ) -> list[bytes | str | int | float]:
+    def _arguments(self, record: JobRecord, once: Once | None, most_open: int | None) -> list[str | int | float]:
         return [
             record.id,
             record.model_dump_json(),
-            image,
+            record.input_bytes,
             place(record),
             milliseconds(record),
             record.request.classifier_id,

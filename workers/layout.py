@@ -2,6 +2,7 @@
 
 contrafact:job:<id>             the record, JSON
 contrafact:job:<id>:input       the uploaded bytes, until the job is over
+contrafact:job:<id>:arrived     those of them that have arrived, until the job is accepted or refused; expires
 contrafact:job:<id>:result      hash: name of a part ("strip.png", "frames/0.png" …) → bytes
 contrafact:job:<id>:events      stream of what happened to it, capped
 contrafact:lease:<id>           "<token> <holder>"; expires when the holder falls silent
@@ -50,7 +51,7 @@ SEEN_LASTS_S = 86_400
 
 
 def job_key(job_id: str, part: str | None = None) -> str:
-    """A job's record, or its `input`, `result` or `events`."""
+    """A job's record, or its `input`, `arrived`, `result` or `events`."""
     return f"contrafact:job:{job_id}" + (f":{part}" if part else "")
 
 

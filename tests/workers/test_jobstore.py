@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from redis import Redis
+from redis import ConnectionError, Redis
 
 from tests.workers.examples import REPORT, a_job
 from workers import private_broker
-from workers.admission import Once, Rules
+from workers.admission import PIECE_BYTES, Once, Rules
 from workers.errors import (
     BrokerFull,
     IdempotencyConflict,
@@ -113,6 +113,36 @@ def test_an_owner_has_so_many_unfinished_jobs_and_no_more(client: Redis) -> None
     store.create(a_job("second").model_copy(update=owned), b"")
 
 
+def test_an_image_of_many_pieces_arrives_whole_and_stays(store: JobStore, client: Redis) -> None:
+    image = bytes(range(256)) * (5 * PIECE_BYTES // 512) + b"odd"
+    store.create(a_job("large"), image)
+    assert store.input_bytes("large") == image
+    assert client.ttl(job_key("large", "input")) == -1
+    assert _arrived(client) == []
+
+
+def test_of_an_image_that_is_refused_after_all_nothing_stays(store: JobStore, client: Redis) -> None:
+    image = b"x" * (2 * PIECE_BYTES)
+    store.create(a_job("large"), image)
+    store.create(a_job("large"), image)  # as a client of the broker does that did not hear the answer
+    assert _arrived(client) == []
+    assert store.stored_bytes() == len(image)
+
+
+def test_an_image_that_went_missing_on_its_way_makes_no_job(
+    store: JobStore, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.admission.ARRIVES_WITHIN_S", -1)
+    with pytest.raises(ConnectionError):
+        store.create(a_job("large"), b"image")
+    assert store.get("large") is None
+    assert _arrived(client) == []
+
+
+def _arrived(client: Redis) -> list[bytes]:
+    return list(client.scan_iter(job_key("*", "arrived")))
+
+
 def test_a_full_store_takes_no_more_until_something_goes(client: Redis) -> None:
     store = JobStore(client, Rules(most_stored=10))
     store.create(a_job("first"), b"12345678")
@@ -127,7 +157,7 @@ def test_of_many_who_come_at_once_no_more_are_let_in_than_allowed(client: Redis)
 
     def create(number: int) -> None:
         try:
-            outcomes.append(store.create(a_job(str(number)), b"").job_id)
+            outcomes.append(store.create(a_job(str(number)), b"image").job_id)
         except QueueFull:
             outcomes.append(None)
 
@@ -138,6 +168,7 @@ def test_of_many_who_come_at_once_no_more_are_let_in_than_allowed(client: Redis)
         thread.join()
     assert len([id_ for id_ in outcomes if id_]) == 5
     assert client.zcard(WAITING) == 5
+    assert _arrived(client) == []
 
 
 def test_the_same_key_and_payload_is_the_first_job_again(store: JobStore) -> None:
