@@ -10,6 +10,7 @@ C: channels of the space, S: its side; H, W: rows and columns of the image that 
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,12 @@ def original_for(request: JobRequest, image: PreparedImage) -> U8 | None:
 
 
 def full_parts(
-    explanation: Explanation, pixels: U8, original: U8, spec: ImageSpec, should_abort: Callable[[], bool]
+    explanation: Explanation,
+    pixels: U8,
+    original: U8,
+    spec: ImageSpec,
+    should_abort: Callable[[], bool],
+    threads: int = 1,
 ) -> dict[str, bytes]:
     """Every frame at the resolution of the image that was sent, and the flip where it is none of the frames.
 
@@ -73,7 +79,8 @@ def full_parts(
         pixels: the input, uint8 [C, S, S].
         original: the image it was prepared from.
         spec: how it was prepared.
-        should_abort: asked before each picture.
+        should_abort: asked before each picture, in any of the threads.
+        threads: how many pictures are made at once.
 
     Returns:
         PNGs by the names of their parts.
@@ -84,12 +91,14 @@ def full_parts(
     wanted = {f"full/{frame.index}.png": frame.pixels for frame in explanation.frames}
     if explanation.flip.frame is None and explanation.flip.pixels is not None:
         wanted["full/flip.png"] = explanation.flip.pixels
-    parts = {}
-    for name, changed in wanted.items():
+
+    def encoded(frame: U8) -> bytes:
         if should_abort():
             raise Aborted
-        parts[name] = encode_png(at_full_resolution(original, pixels, changed, spec), effort=1)
-    return parts
+        return encode_png(at_full_resolution(original, pixels, frame, spec), quick=True)
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="full-resolution") as pool:
+        return dict(zip(wanted, pool.map(encoded, wanted.values()), strict=True))
 
 
 def at_full_resolution(original: U8, pixels: U8, frame: U8, spec: ImageSpec) -> U8:
@@ -108,7 +117,9 @@ def at_full_resolution(original: U8, pixels: U8, frame: U8, spec: ImageSpec) -> 
     rows, columns = original.shape[:2]
     laid = np.stack([_laid(channel, rows, columns, spec.preprocessing.fit) for channel in change], axis=-1)  # [H, W, C]
     base = original if original.ndim == 3 else original[..., None]
-    full: U8 = np.clip(np.rint(base + laid), 0, 255).astype(np.uint8)
+    changed = base + laid
+    np.clip(np.rint(changed, out=changed), 0, 255, out=changed)
+    full: U8 = changed.astype(np.uint8)
     return full.squeeze(axis=-1) if full.shape[-1] == 1 else full
 
 
@@ -119,6 +130,6 @@ def _laid(change: F32, rows: int, columns: int, fit: str) -> F32:
     lowest, highest = min(0.0, float(change.min())), max(0.0, float(change.max()))
     inside = large.crop((max(0, -left), max(0, -top), columns - left, rows - top)) if fit == "pad" else large
     laid = np.zeros((rows, columns), np.float32)
-    there = np.clip(np.asarray(inside), lowest, highest)  # what rings beyond the change's own range is cut off
-    laid[max(0, top) : max(0, top) + there.shape[0], max(0, left) : max(0, left) + there.shape[1]] = there
+    there = laid[max(0, top) : max(0, top) + inside.height, max(0, left) : max(0, left) + inside.width]
+    np.clip(np.asarray(inside), lowest, highest, out=there)  # what rings beyond the change's own range is cut off
     return laid

@@ -68,6 +68,8 @@ class Networks:
     ) -> None:
         self.space, self.classifier = space, classifier
         self.image = space.manifest.image
+        self.threads = threads
+        """How many a network call, or whatever else can be shared out, may use."""
         self.runtime = f"onnxruntime {ort.__version__} / {PROVIDERS[device]}"
 
         d, manifest = space.manifest.latent_size, classifier.manifest

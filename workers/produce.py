@@ -6,6 +6,7 @@ whoever wants to stop and whoever listens come in as arguments, so that an attem
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from models.pixels import PreparedImage, encode_png
@@ -32,7 +33,7 @@ class Produced:
     parts: Mapping[str, bytes]
     """the files of the result by name, such as "strip.png" """
     timing_ms: Mapping[str, float] = field(default_factory=dict)
-    """milliseconds of every stage, the explanation's own among them"""
+    """milliseconds by which every stage, the explanation's own among them, has made the whole longer"""
 
 
 class Stopwatch:
@@ -109,11 +110,13 @@ def produce(
         parts["flip.png"] = encode_png(explanation.flip.pixels)
     watch.lap("render")
     if original is not None:
-        parts |= full_parts(explanation, image.pixels, original, networks.image, should_abort)
+        parts |= full_parts(explanation, image.pixels, original, networks.image, should_abort, networks.threads)
         watch.lap("full_resolution")
-    parts["strip.png"] = render_strip(explanation, image.pixels, networks.classifier.manifest, quality)
-    watch.lap("render")
-    if request.animation:
-        parts["animation.webp"] = render_animation(explanation, words)
-        watch.lap("animation")
+    with ThreadPoolExecutor(1, thread_name_prefix="animation") as beside:  # its encoder leaves Python to the strip
+        moving = beside.submit(render_animation, explanation, words) if request.animation else None
+        parts["strip.png"] = render_strip(explanation, image.pixels, networks.classifier.manifest, quality)
+        watch.lap("render")
+        if moving is not None:
+            parts["animation.webp"] = moving.result()
+            watch.lap("animation")
     return Produced(request, explanation, evidence, quality, parts, {**explanation.timing_ms, **watch.timing_ms})
