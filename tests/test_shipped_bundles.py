@@ -1,6 +1,10 @@
 """The bundles that ship with the project are whole, small, and compute what they did when they were made."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +14,8 @@ from models.bundle import Bundle
 from models.manifest import ClassifierManifest
 from models.pixels import decode, prepare, to_float
 from models.store import DEFAULT_BUNDLES, Store
+from tests.workers.oip_server import free_port
+from workers.endpoints import Endpoints
 from workers.explain import explain
 from workers.networks import Networks
 
@@ -28,10 +34,28 @@ def classifiers() -> list[Bundle[ClassifierManifest]]:
     return [STORE.open_classifier(id_, version) for id_, found in STORE.classifiers().items() for version in found]
 
 
-def networks(classifier: Bundle[ClassifierManifest]) -> Networks:
+@pytest.fixture(scope="module")
+def trees() -> Iterator[Endpoints]:
+    """The shipped trees behind HTTP, served as the guide says: where they are."""
+    port, function = (
+        free_port(),
+        ["knee_trees:predict", "--name", "knee-trees", "--shape", "1,64,64", "--dtype", "uint8"],
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", "serve-classifier", *function, "--port", str(port)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(["docs/examples", *sys.path])},
+        stdout=subprocess.DEVNULL,
+    )
+    addresses = {"knee_gbt": f"http://127.0.0.1:{port}"}
+    yield Endpoints.model_validate({"CLASSIFIER_ENDPOINTS": addresses, "CLASSIFIER_TRIES": 60})
+    process.terminate()
+    process.wait(timeout=20)
+
+
+def networks(classifier: Bundle[ClassifierManifest], endpoints: Endpoints) -> Networks:
     """A classifier's networks, as a worker opens them."""
     space = classifier.manifest.space
-    return Networks.open(STORE.open_space(space.id, space.version), classifier)
+    return Networks.open(STORE.open_space(space.id, space.version), classifier, endpoints=endpoints)
 
 
 def name(bundle: Bundle[Any]) -> str:
@@ -51,8 +75,8 @@ def test_all_bundles_together_stay_small() -> None:
 
 
 @pytest.mark.parametrize("classifier", classifiers(), ids=name)
-def test_golden_pairs_replay(classifier: Bundle[ClassifierManifest]) -> None:
-    networks(classifier).replay_golden()
+def test_golden_pairs_replay(classifier: Bundle[ClassifierManifest], trees: Endpoints) -> None:
+    networks(classifier, trees).replay_golden()
 
 
 @pytest.mark.parametrize("bundle", bundles(), ids=name)
@@ -71,9 +95,9 @@ def test_card_and_report_say_what_the_manifest_says(bundle: Bundle[Any]) -> None
 
 @pytest.mark.parametrize("classifier", classifiers(), ids=name)
 def test_the_sample_s_strip_shows_the_decision_change_on_delivered_pixels(
-    classifier: Bundle[ClassifierManifest],
+    classifier: Bundle[ClassifierManifest], trees: Endpoints
 ) -> None:
-    model = networks(classifier)
+    model = networks(classifier, trees)
     sample = prepare(decode(model.space.file("sample.png").read_bytes()).pixels, model.image)
     explanation = explain(model, sample)
     assert explanation.flip.reached

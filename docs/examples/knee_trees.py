@@ -1,11 +1,15 @@
 """A classifier of another kind, to be explained without looking inside: gradient-boosted trees on features of an image.
 
     pip install skops
-    python docs/examples/knee_trees.py docs/examples/knee-trees-data.toml runs/knee-trees
-    export PYTHONPATH=docs/examples KNEE_TREES=runs/knee-trees/trees.skops
+    export PYTHONPATH=docs/examples
     python -m training serve-classifier knee_trees:predict --name knee-trees --shape 1,64,64 --dtype uint8 --port 8081
 
-The trees are trained on the train split, the settings chosen on val, and test is asked once. There is no gradient to be
+`knee_trees.skops`, beside this file, holds the trees that the bundle knee-trees explains. To train others, and serve them:
+
+    python docs/examples/knee_trees.py docs/examples/knee-trees-data.toml runs/knee-trees
+    export KNEE_TREES=runs/knee-trees/trees.skops
+
+They are trained on the train split, the settings chosen on val, and test is asked once. There is no gradient to be
 had from trees: all that Contrafact can do is ask. Copy this file and put your own features and model in its place.
 N: images, S: their side, F: features.
 """
@@ -16,6 +20,7 @@ import sys
 from functools import cache
 from itertools import product
 from pathlib import Path
+from zipfile import ZIP_DEFLATED
 
 import numpy as np
 import skops.io
@@ -49,8 +54,8 @@ def ask(model: HistGradientBoostingClassifier, images: np.ndarray) -> np.ndarray
 
 @cache
 def trees() -> HistGradientBoostingClassifier:
-    """The trees that KNEE_TREES names; read without running any code of the file's."""
-    return skops.io.load(os.environ["KNEE_TREES"], trusted=TRUSTED)
+    """The trees that KNEE_TREES names, or those beside this file; read without running any code of the file's."""
+    return skops.io.load(os.environ.get("KNEE_TREES", Path(__file__).with_suffix(".skops")), trusted=TRUSTED)
 
 
 def features(images: np.ndarray) -> np.ndarray:
@@ -125,7 +130,7 @@ def train(config: Path, folder: Path) -> dict[str, object]:
         if on_val > best_auc:
             best, best_auc, chosen = model, on_val, settings
     folder.mkdir(parents=True, exist_ok=True)
-    skops.io.dump(best, folder / "trees.skops")
+    skops.io.dump(best, folder / "trees.skops", compression=ZIP_DEFLATED)
     report = {
         "images": {name: len(labels) for name, labels in truth.items()},
         "features": table.shape[1],

@@ -100,8 +100,8 @@ def test_grades_are_said_as_grades_without_fault(explanation: Explanation) -> No
 def test_a_cross_fade_is_what_the_shipped_generator_draws_between_two_steps() -> None:
     """To a tenth of a per cent or so of the range: why no further image is drawn for the animation."""
     store = Store(DEFAULT_BUNDLES)
-    classifier = store.open_classifier("knee-oa", 1)
-    space = store.open_space("knee-xray", 1)
+    classifier = store.open_classifier("knee-oa")
+    space = store.open_space(classifier.manifest.space.id, classifier.manifest.space.version)
     networks = Networks.open(space, classifier, threads=1)
     sample = prepare(decode(space.file("sample.png").read_bytes()).pixels, networks.image)
     made = explain(networks, sample)
