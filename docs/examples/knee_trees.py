@@ -4,7 +4,7 @@
     export PYTHONPATH=docs/examples
     python -m training serve-classifier knee_trees:predict --name knee-trees --shape 1,64,64 --dtype uint8 --port 8081
 
-`knee_trees.skops`, beside this file, holds the trees that the bundle knee-trees explains. To train others, and serve them:
+`knee_trees.skops`, beside this file, holds the trees of the bundle knee-trees. To train others, and serve those:
 
     python docs/examples/knee_trees.py docs/examples/knee-trees-data.toml runs/knee-trees
     export KNEE_TREES=runs/knee-trees/trees.skops
