@@ -204,9 +204,11 @@ class Admission:
             with self._client.pipeline(transaction=False) as pipe:
                 if len(image) <= PIECE_BYTES:
                     pipe.set(arrived, image)
-                for begin in reversed(range(0, len(image), PIECE_BYTES)):  # so that Redis makes room for all at once
-                    pipe.setrange(arrived, begin, image[begin : begin + PIECE_BYTES])
-                pipe.expire(arrived, ARRIVES_WITHIN_S)
+                    pipe.expire(arrived, ARRIVES_WITHIN_S)
+                else:
+                    for begin in reversed(range(0, len(image), PIECE_BYTES)):  # Redis makes room for all at once
+                        pipe.setrange(arrived, begin, image[begin : begin + PIECE_BYTES])
+                        pipe.expire(arrived, ARRIVES_WITHIN_S)  # each time: whoever sends may be gone before the next
                 self._admit(keys, [*arguments, 0], client=pipe)
                 return cast("list[bytes]", pipe.execute()[-1])
         except ResponseError:
