@@ -52,6 +52,34 @@ def score(gate: Gate, parts: Evidence) -> F64:
     return np.asarray(gate.intercept + np.sum(weighed, axis=0))
 
 
+def drawn_score(gate: Gate, seen: ArrayLike) -> F64:
+    """How strange N drawn images are, float64 [N], by what gate.onnx sees in them.
+
+    The gate's other parts are about how well an image is redrawn. A drawn one needs no redrawing: for all of them it
+    counts as the middle one of the val images.
+
+    Args:
+        gate: of the space.
+        seen: what gate.onnx says: logit and squared distance of the features, [N, 2].
+    """
+    count = np.ones(len(np.asarray(seen)))
+    code2, mae, similar = (count * np.median(known) for known in (gate.codes, gate.maes, gate.ms_ssims))
+    return score(gate, evidence(code2, mae, similar, seen))
+
+
+def walk_limit(gate: Gate, start: float) -> float:
+    """How strange the images of a walk may become: `caution`, below which nearly all val images lie.
+
+    For a start that is strange already it is as much further as `caution` lies beyond the middle val image, as for
+    codes in `models.traversal.limits`.
+
+    Args:
+        gate: of the space.
+        start: the `drawn_score` of the walk's start.
+    """
+    return max(gate.caution, start + gate.caution - float(np.median(gate.scores)))
+
+
 def share_below(quantiles: Sequence[float], value: float) -> float:
     """Which share of those that the quantiles are of has a smaller value, 0..1."""
     return float(np.interp(value, quantiles, np.linspace(0, 1, len(quantiles))))

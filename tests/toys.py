@@ -90,6 +90,7 @@ class ToyModel:
     """The toy in numpy; remembers the name and batch size of every call."""
 
     image, threshold = IMAGE, 0.5
+    gate: Gate | None = None
     latent = Latent(np.zeros(BANDS), np.eye(BANDS), 21.955, 7.344)
 
     def __init__(self) -> None:
@@ -114,6 +115,12 @@ class ToyModel:
         """x float32 [N, 1, 16, 16] -> float64 [N], the probability of "slight" or "clear" """
         self.calls.append(("classify", len(x)))
         return sigmoid(SLOPE * (x.reshape(len(x), -1) @ ENCODER)[:, 0] + OFFSET)
+
+    def look(self, x: np.ndarray) -> np.ndarray:
+        """x float32 [N, 1, 16, 16] -> float32 [N, 2]: twice the second coordinate of the latent, and 0"""
+        self.calls.append(("look", len(x)))
+        seen = 2 * (x.reshape(len(x), -1) @ ENCODER)[:, 1]
+        return np.stack([seen, np.zeros_like(seen)], axis=1)
 
 
 def space_manifest(**changes: Any) -> SpaceManifest:

@@ -167,6 +167,15 @@ def fit_direction_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
         typer.echo(line)
 
 
+@app.command("fit-gate")
+def fit_gate_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
+    """Fit on val what tells images and explanations that can be trusted from those that cannot."""
+    from training.fit_gate import fit_gate, gate_lines
+
+    for line in gate_lines(*fit_gate(*_open(config, runs))):
+        typer.echo(line)
+
+
 @app.command("find-attributes")
 def find_attributes_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
     """Take main apart: the eigen directions of the space that flip f's decision on their own."""
@@ -183,32 +192,6 @@ def choose_mode_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
     from training.choose_mode import choose_run_mode, mode_note
 
     typer.echo(mode_note(choose_run_mode(*_open(config, runs))))
-
-
-@app.command("fit-gate")
-def fit_gate_command(
-    config: Config,
-    runs: Runs = DEFAULT_RUNS,
-    bundle: PublishedBundle = "",
-    bundles: Bundles = DEFAULT_BUNDLES,
-) -> None:
-    """Fit on val what tells images and explanations that can be trusted from those that cannot.
-
-    With --bundle, the published classifier and its space get a next version, which has no figures until it is measured.
-    """
-    from training.fit_gate import fit_gate, fit_published, gate_lines
-    from training.measure import named
-    from training.runfolder import RunFolder
-
-    if bundle:
-        data = load_data_set(config)
-        at_hand = isinstance(data, RunConfig) and (runs / data.name / "checkpoints" / "domain.pt").exists()
-        run = RunFolder(runs, data) if at_hand and isinstance(data, RunConfig) else None
-        for path in fit_published(data, bundles, named(bundle), run):
-            typer.echo(path)
-        return
-    for line in gate_lines(*fit_gate(*_open(config, runs))):
-        typer.echo(line)
 
 
 @app.command("evaluate")
@@ -326,6 +309,28 @@ def add_classifier_command(
 
     added = load_added_classifier(config)
     typer.echo(closing(added, add_classifier(added, bundles, configured_endpoints(), runs)))
+
+
+@app.command("refit")
+def refit_command(
+    config: Config,
+    bundle: Annotated[str, typer.Option("--bundle", help="A published classifier, ID or ID/VERSION.")],
+    runs: Runs = DEFAULT_RUNS,
+    bundles: Bundles = DEFAULT_BUNDLES,
+) -> None:
+    """Write the next version of a published classifier: attributes, mode and bounds anew, and a gate where none is.
+
+    Networks and directions stay as they are; the version has no figures until it is measured.
+    """
+    from training.measure import named
+    from training.refit import refit
+    from training.runfolder import RunFolder
+
+    data = load_data_set(config)
+    at_hand = isinstance(data, RunConfig) and (runs / data.name / "checkpoints" / "domain.pt").exists()
+    run = RunFolder(runs, data) if at_hand and isinstance(data, RunConfig) else None
+    for path in refit(data, bundles, named(bundle), run):
+        typer.echo(path)
 
 
 @app.command("serve-classifier")

@@ -300,7 +300,7 @@ def open_space(bundle: Bundle[SpaceManifest]) -> Space:
     Raises:
         BundleNotFound: it was published without its mapping network.
     """
-    arrays = bundle.arrays("latent.npz")
+    arrays, gate = bundle.arrays("latent.npz"), bundle.manifest.gate
     return Space(
         open_network(bundle.file("mapping.onnx")),
         open_network(bundle.file("generator.onnx")),
@@ -308,6 +308,8 @@ def open_space(bundle: Bundle[SpaceManifest]) -> Space:
         arrays["mean"].astype(np.float64),
         arrays["covariance"].astype(np.float64),
         Latent.from_npz(arrays),
+        gate,
+        None if gate is None else open_network(bundle.file("gate.onnx")),
     )
 
 

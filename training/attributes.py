@@ -1,9 +1,10 @@
 """The separate things about an image that f answers to: eigen directions of the space, as `attribute-1` and on.
 
 Candidates are the directions along which images change most for the same distance in the space. They are uncorrelated
-in w, and on average they change an image in unrelated ways. f is asked about each, both ways, as AttFind does with
-style channels (Lang et al. 2021, section 3.2); greedily, the few are kept that together flip the most images. Why so:
-docs/decisions/0017. Nothing is needed but a bundle: G, the mapping, and f as a black box.
+in w, and on average they change an image in unrelated ways. Each is followed only as far as images stay of the space's
+kind. f is asked about each, both ways, as AttFind does with style channels (Lang et al. 2021, section 3.2); greedily,
+the few are kept that together flip the most images. Why so: docs/decisions/0017 and 0019. Nothing is needed but a
+bundle: G, the mapping, the gate, and f as a black box.
 
 Letters: N images, D latent size, K eigen directions, C candidates. A unit along v has the Mahalanobis length 1.
 """
@@ -28,12 +29,18 @@ from training.runfolder import progress
 ATTRIBUTES = 5
 CHOICE = "attributes.json"  # beside choice.json, in a run folder
 PREFIX = "attribute-"
+NOTES = ("Separate attributes, ", "No eigen direction ")
+"""How the sentence about what was found begins."""
 AXES = 128  # principal axes of w among which eigen directions are looked for
 CHANGE_IMAGES = 8  # from which the images' change along every axis is measured
-CANDIDATES = 20  # that f is asked about: those along which main's surrogate rises most
-REACHES = (0.125, 0.25)  # of the way from a typical latent to the edge of the space, both ways
+CANDIDATES = 20  # that f is asked about: those along which main's surrogate rises most, as far as they can be followed
+SHARES = (0.5, 0.25, 0.125, 0.0625)  # how far at most, of the way from a typical latent to the edge of the space
+UNWATCHED = 0.25  # the same in a space that has no gate to tell where images fall apart
+FOLLOWED = 0.9  # share of images, over both ways, that must stay of the space's kind
+FOLLOW_IMAGES = 12
+REACHES = (0.5, 1.0)  # where f is asked, as shares of how far a candidate is followed, both ways
 CLEAR_ERRORS = 2.0  # standard errors by which the mean rise must differ from nought
-ASK_SEED, CHANGE_SEED = 5, 6
+ASK_SEED, CHANGE_SEED, FOLLOW_SEED = 5, 6, 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,10 +96,11 @@ def find_attributes(space: Space, f: Network, aim: Aim, main: Direction, samples
     """
     begun, asked = time.monotonic(), CountedClassifier(f)
     v, change = eigen_directions(space)
-    chosen = np.argsort(-np.abs(v @ main.alpha))[:CANDIDATES]
-    v = v[chosen] * np.sign(v[chosen] @ main.alpha)[:, None]
+    reach = how_far(space, v, space.draw(FOLLOW_IMAGES, FOLLOW_SEED))
+    chosen = np.argsort(-np.abs(v @ main.alpha) * reach)[:CANDIDATES]
+    v, reach = v[chosen] * np.sign(v[chosen] @ main.alpha)[:, None], reach[chosen]
     images = max(samples // (1 + 2 * len(REACHES) * len(v)), 2)
-    effect = ask_along(space, asked, aim, v, space.draw(images, ASK_SEED))
+    effect = ask_along(space, asked, aim, v, reach, space.draw(images, ASK_SEED))
     share = effect.strength / max(effect.strength.sum(), 1e-12)
     kept = greedy(effect, ATTRIBUTES)
     kept = sorted(kept, key=lambda k: -share[k])
@@ -113,6 +121,7 @@ def find_attributes(space: Space, f: Network, aim: Aim, main: Direction, samples
                     "share": float(share[k]),
                     "share_of_image_change": float(change[chosen[k]]),
                     "logits_per_unit": float(slope[k]),
+                    "followed": float(reach[k]),
                     "flips": float(effect.flips[k] @ effect.weights),
                 }
                 for name, k in zip(names, kept, strict=True)
@@ -142,11 +151,33 @@ def eigen_directions(space: Space) -> tuple[np.ndarray, np.ndarray]:
     return turned.T[::-1] @ units, found[::-1] / max(found.sum(), 1e-12)
 
 
-def ask_along(space: Space, asked: CountedClassifier, aim: Aim, v: np.ndarray, w: np.ndarray) -> Effect:
-    """Asks f about images w [N, D] and about each moved both ways along every candidate v [C, D], along which it should
-    rise.
+def how_far(space: Space, v: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """How far, in units, images w [N, D] can be moved both ways along directions v [K, D] and stay what they are: [K].
+
+    The longest of `SHARES` at which nearly all are still of the space's kind; the shortest where they never are.
     """
-    reach = float(np.sqrt(max(space.latent.radius2_limit - space.latent.radius2_typical, 1e-6)))
+    edge = float(np.sqrt(max(space.latent.radius2_limit - space.latent.radius2_typical, 1e-6)))
+    if space.gate is None:
+        return np.full(len(v), UNWATCHED * edge)
+    found = np.full(len(v), SHARES[-1] * edge)
+    both, signs = np.tile(w, (2, 1)), np.repeat([[1.0], [-1.0]], len(w), axis=0)  # [2N, D], [2N, 1]
+    with progress("how far images can be followed", len(v), unit="directions") as advance:
+        for k, along in enumerate(v):
+            for share in SHARES:
+                moved = (both + signs * share * edge * along).astype(np.float32)
+                if space.stays(both, moved).mean() >= FOLLOWED:
+                    found[k] = share * edge
+                    break
+            advance(1)
+    return found
+
+
+def ask_along(
+    space: Space, asked: CountedClassifier, aim: Aim, v: np.ndarray, reach: np.ndarray, w: np.ndarray
+) -> Effect:
+    """Asks f about images w [N, D] and about each moved both ways along every candidate v [C, D], along which it should
+    rise, by shares of `reach` [C] units.
+    """
 
     def ask(latents: np.ndarray) -> np.ndarray:
         return np.clip(logit(read(aim, asked(space.render(latents.astype(np.float32))))), -LOGIT_CLIP, LOGIT_CLIP)
@@ -158,13 +189,13 @@ def ask_along(space: Space, asked: CountedClassifier, aim: Aim, v: np.ndarray, w
     with progress("asking f along eigen directions", len(v), unit="directions") as advance:
         for k, along in enumerate(v):
             for place, share in enumerate(REACHES):
-                ahead, behind = (ask(w + sign * share * reach * along) for sign in (1, -1))
+                ahead, behind = (ask(w + sign * share * reach[k] * along) for sign in (1, -1))
                 rises[place, :, k] = ahead - here, here - behind
                 flips[k] |= (np.where(above, behind, ahead) >= turn) != above
             advance(1)
     sides = [above, ~above]
     weights = sum((side / side.sum() for side in sides if side.any()), np.zeros(len(w)))
-    slopes = rises[0].sum(axis=0) / (2 * REACHES[0] * reach)
+    slopes = rises[0].sum(axis=0) / (2 * REACHES[0] * reach[:, None])  # [C, N]
     return Effect(rises, slopes, flips, weights / weights.sum())
 
 
@@ -210,8 +241,8 @@ def attribute_notes(choice: Mapping[str, Any]) -> list[str]:
     told = ", ".join(f"{a['name']} {a['share']:.0%} (flips {a['flips']:.0%} alone)" for a in choice["attributes"])
     asked = f"the classifier was asked about {choice['images_asked']:,} images for it, in {choice['seconds']:.0f} s"
     if not told:
-        return [f"No eigen direction of the space moves the classifier clearly on its own; {asked}."]
+        return [f"{NOTES[1]}of the space moves the classifier clearly on its own; {asked}."]
     return [
-        f"Separate attributes, with their shares of the effect of {choice['candidates']} eigen directions: {told}. "
+        f"{NOTES[0]}with their shares of the effect of {choice['candidates']} eigen directions: {told}. "
         f"Together they flip {choice['covered']:.0%} of {choice['images']} generated images; {asked}."
     ]

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from models.aim import read
-from models.bundle import Bundle, write_bundle
-from models.manifest import Aim, ClassifierManifest, Metric, Provenance, SpaceManifest, SpaceRef
+from models.bundle import FOLDERS, Bundle, write_bundle
+from models.manifest import Aim, ClassifierManifest, Manifest, Metric, Provenance, SpaceManifest, SpaceRef
 from models.pixels import encode_png, to_float, to_uint8
 from models.traversal import Direction, load_directions, logit
 from training.config import RunConfig
@@ -33,6 +34,8 @@ SAMPLE_PROBABILITY = 0.2
 TRAININGS = ("teacher", "classifier", "domain", "gan", "encoder", "encoder-real", "encoder-refined")
 
 Metrics = dict[str, Metric]
+Change = tuple[Bundle[Any], Manifest, Mapping[str, bytes]]
+"""A bundle as it is, its next manifest, and files that are added or take the place of others."""
 
 
 def open_networks(run: RunFolder) -> dict[str, Network]:
@@ -193,3 +196,25 @@ def sample_image(networks: dict[str, Network], config: RunConfig) -> np.ndarray:
 def clear_store(root: Path) -> None:
     """Removes a run's own store of candidates."""
     shutil.rmtree(root, ignore_errors=True)
+
+
+def carried(bundle: Bundle[SpaceManifest] | Bundle[ClassifierManifest]) -> dict[str, Path]:
+    """Every file of a bundle."""
+    return {name: bundle.file(name) for name in bundle.manifest.files}
+
+
+def write_again(root: Path, *changes: Change) -> None:
+    """Writes all bundles of a run's own store again, each as its change says."""
+    contents = [
+        (manifest, {**{name: path.read_bytes() for name, path in carried(bundle).items()}, **more})
+        for bundle, manifest, more in changes
+    ]
+    clear_store(root)
+    for manifest, files in contents:
+        write_bundle(root, manifest, files)
+
+
+def following_version(bundles: Path, manifest: Manifest) -> int:
+    """The first version above all that a store has of a bundle."""
+    folder = bundles / FOLDERS[manifest.kind] / manifest.id
+    return 1 + max(int(path.name) for path in folder.iterdir() if path.name.isdecimal())

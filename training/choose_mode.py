@@ -13,18 +13,18 @@ from typing import Any, get_args
 
 import numpy as np
 
-from models.bundle import write_bundle
 from models.manifest import Mode
-from training.bundles import clear_store
+from training.bundles import write_again
 from training.config import RunConfig
 from training.evaluate import Networks, explain_all, open_model
 from training.fit_direction import MODE, candidates
-from training.fit_gate import carried
 from training.outcomes import Outcome
 from training.prepare import load_split
 from training.runfolder import RunFolder, write_atomically
 
 CHOICE = MODE
+NOTE = "Frames are "
+"""How the sentence about the mode begins."""
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
@@ -41,10 +41,7 @@ def choose_run_mode(config: RunConfig, run: RunFolder) -> dict[str, Any]:
     val = load_split(run, "val").images
     choice = choose_mode(model, val, config.direction.mode_images, config.seed)
     classifier = model.classifier.manifest.model_copy(update={"mode": choice["mode"]})
-    files = [{name: path.read_bytes() for name, path in carried(b).items()} for b in (model.space, model.classifier)]
-    clear_store(candidates(run))
-    write_bundle(candidates(run), model.space.manifest, files[0])
-    write_bundle(candidates(run), classifier, files[1])
+    write_again(candidates(run), (model.space, model.space.manifest, {}), (model.classifier, classifier, {}))
     write_atomically(run.file("direction", CHOICE), json.dumps(choice, indent=1).encode())
     run.log("mode", mode=choice["mode"], images=choice["images"])
     return choice
@@ -94,7 +91,7 @@ def mode_note(choice: Mapping[str, Any]) -> str:
         "alike": "neither does better",
     }
     known = f"on {choice['images']} val images {why[choice['reason']]}"
-    return f"Frames are {choice['mode']} unless asked otherwise: {known} ({told})."
+    return f"{NOTE}{choice['mode']} unless asked otherwise: {known} ({told})."
 
 
 def _columns(outcomes: list[Outcome]) -> np.ndarray:

@@ -1,25 +1,23 @@
 """Fits what tells good explanations from bad ones: the space's gate and the bounds of the classifier's checks.
 
-For a run's candidates, before they are measured; or for bundles that are published already, which get a next version.
+For a run's candidates, before they are measured; `training.refit` does it for bundles that are published already.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import onnx
 import torch
 
-from models.bundle import FOLDERS, Bundle, write_bundle
-from models.manifest import Checks, ClassifierManifest, Manifest, Mode, SpaceManifest, SpaceRef
+from models.manifest import Checks, ClassifierManifest, Mode, SpaceManifest
 from models.store import Store
-from training.bundles import clear_store
+from training.bundles import write_again
 from training.checks import fit_checks
 from training.compact import compact
 from training.config import ChecksConfig, DataSetConfig, GateConfig, RunConfig
-from training.data import ImageSet, read_splits
+from training.data import ImageSet
 from training.errors import DataError
 from training.evaluate import Networks, open_model
 from training.export import Softmax, translate
@@ -30,14 +28,16 @@ from training.onnx_networks import Network, open_network
 from training.prepare import load_split
 from training.runfolder import RunFolder, write_atomically
 from training.train_classifier import load_network
-from training.unmeasured import fitted_anew, lasting_metrics
 
 GATE, SECOND_OPINION = "gate.onnx", "second_opinion.onnx"
 LEAST_RIGHT = 20  # val images without which no threshold means anything
+FOREIGN = 1  # stream of random numbers that foreign images are made with
 
 
 def fit_gate(config: RunConfig, run: RunFolder) -> tuple[SpaceManifest, ClassifierManifest]:
     """Writes the run's two candidates again, with gate, checks and second opinion; leaves `onnx/gate.onnx`.
+
+    The gate comes first: explanations, and so the bounds that they are held against, end where it says.
 
     Returns:
         The two manifests.
@@ -46,18 +46,21 @@ def fit_gate(config: RunConfig, run: RunFolder) -> tuple[SpaceManifest, Classifi
         StepMissing: an earlier step of the run has not been made.
         DataError: too few val images are as they should be.
     """
+    train, right = load_split(run, "train"), shuffled_right(load_split(run, "val"), config)
     model = open_model(candidates(run), config.classifier.id, config.version)
-    train, val = load_split(run, "train"), load_split(run, "val")
+    if model.space.manifest.gate is None:
+        detector = run.file("onnx", GATE)
+        if not detector.exists():
+            trained = train_detector(right_images(train, config.gate), config.data, config.gate, config.seed)
+            write_atomically(detector, trained.SerializeToString())
+        space = with_gate(model, detector.read_bytes(), right, config)
+        files = {GATE: detector.read_bytes()}
+        write_again(candidates(run), (model.space, space, files), (model.classifier, model.classifier.manifest, {}))
+        model = open_model(candidates(run), config.classifier.id, config.version)
     second = export_second_opinion(config, run)
-    detector = run.file("onnx", GATE)
-    if not detector.exists():
-        trained = train_detector(right_images(train, config.gate), config.data, config.gate, config.seed)
-        write_atomically(detector, trained.SerializeToString())
-    space, classifier = fitted(model, detector.read_bytes(), second, val, config)
-    files = [{name: path.read_bytes() for name, path in carried(b).items()} for b in (model.space, model.classifier)]
-    clear_store(candidates(run))
-    write_bundle(candidates(run), space, {**files[0], GATE: detector.read_bytes()})
-    write_bundle(candidates(run), classifier, {**files[1], SECOND_OPINION: second})
+    classifier = with_checks(model, second, right, config.gate)
+    space = model.space.manifest
+    write_again(candidates(run), (model.space, space, {}), (model.classifier, classifier, {SECOND_OPINION: second}))
     run.log("gate", **told(space, classifier))
     return space, classifier
 
@@ -70,81 +73,46 @@ def has_gate(config: RunConfig, run: RunFolder) -> bool:
     return space.gate is not None and classifier.checks is not None
 
 
-def fit_published(
-    config: RunConfig | DataSetConfig, bundles: Path, bundle: tuple[str, int | None], run: RunFolder | None
-) -> tuple[Path, Path]:
-    """Writes next versions of a published classifier and its space, which differ in gate, checks and second opinion.
-
-    A space that has a gate already is left as it is, and the classifier stays in it. What was measured on the versions
-    before is not taken over.
-
-    Args:
-        config: of the data set that the space was trained on.
-        bundles: the store.
-        bundle: the classifier's id, and its version or None for the highest.
-        run: where the second classifier lies, if the run that made the bundles is at hand.
-
-    Returns:
-        The folders of space and classifier.
+def shuffled_right(images: ImageSet, config: RunConfig | DataSetConfig) -> np.ndarray:
+    """The val images that thresholds are fitted on, in random order: uint8 [N, C, S, S].
 
     Raises:
-        BundleNotFound: there is no such bundle.
-        DataError: the data set names no train or val split, or too few val images are as they should be.
+        DataError: they are too few.
     """
-    model = open_model(bundles, *bundle)
-    if missing := {"train", "val"} - set(config.data.splits):
-        raise DataError(f"[data.splits] names no {' and no '.join(sorted(missing))} split")
-    sets = read_splits(config.data, only=("train", "val"))
-    # A run's domain network knows the run's classes: it is no second opinion about a classifier that has others.
-    alike = isinstance(config, RunConfig) and config.data.classes == model.classifier.manifest.classes
-    second = export_second_opinion(config, run) if run is not None and alike else None
-    keeps_gate = model.space.manifest.gate is not None
-    if keeps_gate:
-        detector = model.space.file(GATE).read_bytes()
-    else:
-        right = right_images(sets["train"], config.gate)
-        detector = train_detector(right, config.data, config.gate, config.seed).SerializeToString()
-    space, classifier = fitted(model, detector, second, sets["val"], config)
-    path = model.space.path
-    if not keeps_gate:
-        update = {"version": following_version(bundles, space), "metrics": lasting_metrics(space)}
-        space = space.model_copy(update=update)
-        path = write_bundle(bundles, space, {**fitted_anew(model.space, space), GATE: detector})
-    change = {
-        "version": following_version(bundles, classifier),
-        "space": SpaceRef(id=space.id, version=space.version),
-        "metrics": lasting_metrics(classifier),
-    }
-    classifier = classifier.model_copy(update=change)
-    more = {} if second is None else {SECOND_OPINION: second}
-    return path, write_bundle(bundles, classifier, {**fitted_anew(model.classifier, classifier), **more})
-
-
-def fitted(
-    model: Networks, detector: bytes, second: bytes | None, val: ImageSet, config: RunConfig | DataSetConfig
-) -> tuple[SpaceManifest, ClassifierManifest]:
-    """The manifests with gate and checks. The gate of a space that has one is kept.
-
-    Args:
-        model: to fit them to.
-        detector, second: gate.onnx and second_opinion.onnx.
-        val: whose images decide.
-        config: of the data set.
-    """
-    settings, draw = config.gate, np.random.default_rng(config.seed)
-    right = right_images(val, settings)
+    right = right_images(images, config.gate)
     if len(right) < LEAST_RIGHT:
         raise DataError(f"{len(right)} val images are as they should be; thresholds need {LEAST_RIGHT}")
-    right = right[draw.permutation(len(right))]
-    space, classifier = model.space.manifest, model.classifier.manifest
-    if space.gate is None:
-        network, chosen = open_network(onnx.load_from_string(detector)), right[: settings.val_images]
-        seen = look(model, network, chosen, "looking at val images")
-        strange = look(model, network, examine(chosen, config.data, draw), "looking at foreign images")
-        gate = fit(seen.evidence, strange.evidence, seen.measured, settings)
-        space = space.model_copy(update={"gate": gate})
+    return right[np.random.default_rng(config.seed).permutation(len(right))]
+
+
+def with_gate(model: Networks, detector: bytes, right: np.ndarray, config: RunConfig | DataSetConfig) -> SpaceManifest:
+    """The space's manifest with a gate.
+
+    Args:
+        model: whose space it is.
+        detector: gate.onnx.
+        right: val images in random order, uint8 [N, C, S, S].
+        config: of the data set.
+    """
+    network, chosen = open_network(onnx.load_from_string(detector)), right[: config.gate.val_images]
+    seen = look(model, network, chosen, "looking at val images")
+    foreign = examine(chosen, config.data, np.random.default_rng([config.seed, FOREIGN]))
+    strange = look(model, network, foreign, "looking at foreign images")
+    gate = fit(seen.evidence, strange.evidence, seen.measured, config.gate)
+    return model.space.manifest.model_copy(update={"gate": gate})
+
+
+def with_checks(model: Networks, second: bytes | None, right: np.ndarray, settings: ChecksConfig) -> ClassifierManifest:
+    """The classifier's manifest with bounds.
+
+    Args:
+        model: whose explanations they are.
+        second: second_opinion.onnx.
+        right: val images in random order, uint8 [N, C, S, S].
+        settings: how many of them to explain, and what to refuse.
+    """
     other = None if second is None else open_network(onnx.load_from_string(second))
-    return space, classifier.model_copy(update={"checks": checks_on(model, other, right, settings)})
+    return model.classifier.manifest.model_copy(update={"checks": checks_on(model, other, right, settings)})
 
 
 def checks_on(model: Networks, other: Network | None, images: np.ndarray, settings: ChecksConfig) -> Checks:
@@ -159,17 +127,6 @@ def checks_on(model: Networks, other: Network | None, images: np.ndarray, settin
     modes: tuple[Mode, ...] = get_args(Mode)
     chosen = images[: settings.check_images]
     return fit_checks({mode: examine_explanations(model, other, chosen, mode) for mode in modes}, settings)
-
-
-def carried(bundle: Bundle[SpaceManifest] | Bundle[ClassifierManifest]) -> dict[str, Path]:
-    """Every file of a bundle."""
-    return {name: bundle.file(name) for name in bundle.manifest.files}
-
-
-def following_version(bundles: Path, manifest: Manifest) -> int:
-    """The first version above all that are there."""
-    folder = bundles / FOLDERS[manifest.kind] / manifest.id
-    return 1 + max(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
 
 
 def right_images(images: ImageSet, settings: GateConfig) -> np.ndarray:

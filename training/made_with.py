@@ -75,13 +75,6 @@ STEPS = {
     "encoder-refined": _training("encoder-refined", CORRECTOR, "encoder.refinement_kimg", "encoder-real"),
     "export": Step((), after=("classifier", "encoder-refined"), leaves="onnx/drift.json", verb="export"),
     "direction": Step(DIRECTION, after=("export",), leaves="direction/choice.json", verb="fit-direction"),
-    "attributes": Step(
-        ("direction.attribute_samples",),
-        after=("direction",),
-        leaves="direction/attributes.json",
-        verb="find-attributes",
-    ),
-    "mode": Step(("direction.mode_images",), after=("direction",), leaves="direction/mode.json", verb="choose-mode"),
     "gate": Step(
         _all_but("gate", GateConfig, "others", "test_images"),
         after=("direction",),
@@ -89,9 +82,13 @@ STEPS = {
         verb="fit-gate",
         reused="onnx/gate.onnx",
     ),
+    "attributes": Step(
+        ("direction.attribute_samples",), after=("gate",), leaves="direction/attributes.json", verb="find-attributes"
+    ),
+    "mode": Step(("direction.mode_images",), after=("gate",), leaves="direction/mode.json", verb="choose-mode"),
     "evaluate": Step(
         ("evaluate", "gate.others", "gate.test_images"),
-        after=("attributes", "mode", "gate"),
+        after=("attributes", "mode"),
         leaves="report.json",
         verb="evaluate",
     ),

@@ -54,12 +54,12 @@ def run_all(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
         export_networks(config, run)
     if not (run.path / "direction" / "choice.json").exists():
         fit_direction(config, run)
+    if not has_gate(config, run):
+        fit_gate(config, run)
     if config.direction.attribute_samples and not any((run.path / name).exists() for name in LATER):
         find_run_attributes(config, run)
     if not (run.path / "direction" / MODE).exists() and not (run.path / "report.json").exists():
         choose_run_mode(config, run)
-    if not has_gate(config, run):
-        fit_gate(config, run)
     if not (run.path / "report.json").exists():
         measure_run(config, run)
     if not (run.path / AUDIT).exists():
@@ -116,9 +116,9 @@ def plan(config: RunConfig, runs: Path) -> list[str]:
         f"generator        {source_of_generator(gan)}",
         f"encoder          {encoder.total_kimg:g} thousand generated images, then {encoder.real_kimg:g} real",
         f"direction        {config.direction.samples:,} questions to f, {len(config.direction.blends)} walks on val",
-        f"attributes       {config.direction.attribute_samples:,} questions more",
         f"gate             {config.gate.passes} passes, thresholds from {config.gate.val_images} val images and "
         f"{config.gate.check_images} explanations",
+        f"attributes       {config.direction.attribute_samples:,} questions more",
         f"audit            {config.audit.shuffles} classifiers on shuffled labels, 3 with a planted cue",
         f"bundles          spaces/{config.space.id}/{config.version}, classifiers/{f.id}/{config.version}",
         *(f"look at this     {line}" for line in told),

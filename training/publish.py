@@ -9,12 +9,12 @@ from typing import Any
 from models.bundle import Bundle, write_bundle
 from models.manifest import Manifest, SpaceRef
 from models.store import Store
+from training.bundles import carried, following_version
 from training.card import card_html, card_markdown
 from training.config import DataSetConfig, RunConfig
 from training.errors import StepMissing
 from training.feature_network import FEATURES, export_features
 from training.fit_direction import candidates
-from training.fit_gate import carried, following_version
 from training.measure import PICTURES, named
 from training.pictures import Pictures
 from training.report import Report, digests, load

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.aim import read
-from models.manifest import Aim
+from models.gate import drawn_score, walk_limit
+from models.manifest import Aim, Gate
 from models.pixels import to_float, to_uint8
 from models.traversal import Latent
 from training.onnx_networks import Network
@@ -30,6 +31,8 @@ class Space:
         encode: x → w.
         mean, covariance: of w, float64 [D] and [D, D].
         latent: where the space ends.
+        gate, look: what tells images of its kind from others, and the network x → [N, 2] that it rests on; None in a
+            space that has none yet.
     """
 
     mapping: Network
@@ -38,6 +41,8 @@ class Space:
     mean: np.ndarray
     covariance: np.ndarray
     latent: Latent
+    gate: Gate | None = None
+    look: Network | None = None
 
     def draw(self, n: int, seed: int) -> np.ndarray:
         """n fresh w at ψ = 1, float32 [n, D], the same for the same seed."""
@@ -51,6 +56,18 @@ class Space:
         """uint8 [N, C, S, S] → w float32 [N, D]."""
         parts = [self.encode(to_float(pixels[i : i + BATCH])) for i in range(0, len(pixels), BATCH)]
         return np.concatenate(parts)
+
+    def stays(self, start: np.ndarray, moved: np.ndarray) -> np.ndarray:
+        """Which images are still of the space's kind after a walk, as the engine judges it: bool [N].
+
+        Args:
+            start: w where the walks begin, [N, D].
+            moved: w where they lead, [N, D].
+        """
+        if self.gate is None or self.look is None:
+            return np.ones(len(moved), bool)
+        begun, there = (drawn_score(self.gate, self.look(to_float(self.render(w)))) for w in (start, moved))
+        return there <= [walk_limit(self.gate, score) for score in begun]
 
 
 class CountedClassifier:

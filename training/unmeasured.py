@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from models.bundle import Bundle
-from models.manifest import ClassifierManifest, Manifest, Metric, SpaceManifest
+from models.manifest import ClassifierManifest, Manifest, SpaceManifest
 from training.card import figure_row
 
 DOCUMENTS = ("report.json", "card.md", "card.html")
-LASTING = ("attributes_seconds",)  # figures that no fitting of gate or bounds can change
 MADE = ("choice", "config")  # what a report says of how its bundle was made
 
 
@@ -62,29 +61,34 @@ def unmeasured_documents(
     return {"report.json": json.dumps(report, indent=1).encode(), "card.md": "\n".join(card).encode()}
 
 
-def lasting_metrics(manifest: Manifest) -> dict[str, Metric]:
-    """The figures of a version that hold for the next one too, whose gate and bounds alone are others."""
-    return {name: metric for name, metric in manifest.metrics.items() if name in LASTING}
-
-
 def fitted_anew(
-    before: Bundle[SpaceManifest] | Bundle[ClassifierManifest], manifest: Manifest
+    before: Bundle[SpaceManifest] | Bundle[ClassifierManifest],
+    manifest: Manifest,
+    notes: Mapping[tuple[str, ...], Sequence[str]],
+    choices: Mapping[str, Any],
 ) -> dict[str, bytes | Path]:
     """The files of a next version: those of the one before, but with documents that claim none of its figures.
 
     Args:
         before: the version that it is made of.
         manifest: the next one's.
+        notes: sentences that take the place of those that begin with one of the keys.
+        choices: what takes the place of such entries among the report's choices, where it has them.
     """
     was = before.manifest
     unmeasured = (
-        f"Nothing has been measured on this version. It differs from version {was.version} in what explanations are "
-        "held against. The figures of that version stand on its own card; the notes below say how it was made."
+        f"Nothing has been measured on this version. It differs from version {was.version} in what was fitted anew "
+        "around the same networks. The figures of that version stand on its own card; the notes below say how it was "
+        "made."
     )
     made = made_of(before)
-    notes = made.pop("notes")
+    stale = tuple(start for starts in notes for start in starts)
+    kept = [note for note in made.pop("notes") if not note.startswith(stale)] if stale else made.pop("notes")
+    told = [*kept, *(note for found in notes.values() for note in found)]
+    if "choice" in made:
+        made["choice"] = {**made["choice"], **choices}
     files = {name: before.file(name) for name in was.files if name not in DOCUMENTS}
-    return {**files, **unmeasured_documents(manifest, notes, unmeasured, made)}
+    return {**files, **unmeasured_documents(manifest, told, unmeasured, made)}
 
 
 def made_of(bundle: Bundle[SpaceManifest] | Bundle[ClassifierManifest]) -> dict[str, Any]:

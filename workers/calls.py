@@ -9,7 +9,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.manifest import Aim, ImageSpec
+from models.gate import drawn_score
+from models.manifest import Aim, Gate, ImageSpec
 from models.pixels import to_float
 from models.traversal import Direction, Latent, walk
 from workers.errors import WorkerError
@@ -54,6 +55,13 @@ class Model(Protocol):
     def classify(self, x: F32, direction: str = "main") -> F64:
         """Images [N, C, S, S] in [-1, 1] -> the number that the direction is to change, 0..1, [N]."""
 
+    @property
+    def gate(self) -> Gate | None:
+        """How the space tells strange images; None in a space that cannot."""
+
+    def look(self, x: F32) -> F32:
+        """Images [N, C, S, S] in [-1, 1] -> what the gate's network sees, [N, 2]; asked only where there is a gate."""
+
 
 class Calls:
     """The calls of one explanation along one direction; `timing_ms` tells where their time went."""
@@ -90,3 +98,7 @@ class Calls:
     def predict(self, pixels: U8) -> F64:
         """delivered pixels, uint8 [F, C, S, S] -> the number that the direction is to change [F], in one batch"""
         return self.timed("predict", lambda: self.model.classify(to_float(pixels), self.direction.name))
+
+    def strangeness(self, drawn: F32, gate: Gate) -> F64:
+        """what was drawn, [F, C, S, S] in [-1, 1] -> how strange it is to the space [F]"""
+        return self.timed("traverse", lambda: drawn_score(gate, self.model.look(drawn)))

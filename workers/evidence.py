@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.aim import read
-from models.manifest import Aim, ImageSpec
+from models.manifest import Aim, Gate, ImageSpec
 from models.pixels import to_float
 from models.traversal import Direction, Latent
 from workers.calls import Aborted
@@ -72,9 +72,18 @@ class Onlooker:
         """The classifier's directions by name."""
         return self._networks.directions
 
+    @property
+    def gate(self) -> Gate | None:
+        """How the space tells strange images."""
+        return self._networks.gate
+
     def aim(self, direction: str) -> Aim:
         """What a direction is to change, and where f's decision about it turns."""
         return self._networks.aim(direction)
+
+    def look(self, x: F32) -> F32:
+        """Images [N, C, S, S] in [-1, 1] -> what the gate's network sees, [N, 2]."""
+        return self._networks.look(x)
 
     def encode(self, x: F32) -> F32:
         """Images [N, C, S, S] in [-1, 1] -> latents [N, D]."""

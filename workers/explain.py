@@ -20,10 +20,11 @@ from workers.calls import Aborted as Aborted
 from workers.calls import Calls
 from workers.calls import Model as Model
 from workers.errors import WorkerError
+from workers.horizon import coarse_walk
 from workers.residual import Residual
 from workers.search import Look, Search
 from workers.similarity import ms_ssim
-from workers.steps import COARSE_STEPS, REACHED, assign, choose, coarse_grid, place_start
+from workers.steps import COARSE_STEPS, REACHED, assign, choose, place_start
 from workers.walked import Walked
 
 U8 = NDArray[np.uint8]
@@ -126,7 +127,7 @@ class Explanation:
     residual: Residual | None
     """what residual frames are made of; None where frames are generated"""
     timing_ms: Mapping[str, float]
-    """milliseconds spent in "encode", "traverse" (choosing λ), "synthesise" and "predict" """
+    """milliseconds spent in "encode", "traverse" (where the walk ends, choosing λ), "synthesise" and "predict" """
     answer: Literal["probability", "expected_grade"] = "probability"
     """what every probability here is: the target's, or "expected_grade", which is one as a share of the scale"""
 
@@ -218,9 +219,8 @@ class _Begun:
 
 def _begin(calls: Calls, pixels: U8, w: F32, mode: str) -> _Begun:
     """Ask f about the input, its reconstruction, and coarse steps along the whole walk, in the mode of the frames."""
-    grid = calls.timed("traverse", lambda: coarse_grid(w, calls.direction, calls.model.latent))
+    grid, drawn = coarse_walk(calls, w)
     middle = len(grid) // 2
-    drawn = calls.draw(w, grid)
     residual = Residual.along(pixels, drawn, middle) if mode == "residual" else None
     render = residual or to_uint8
     coarse, reconstruction = render(drawn), to_uint8(drawn[middle])

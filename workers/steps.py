@@ -1,6 +1,6 @@
 """Which λ to show: a coarse grid to ask the classifier on, then the steps that its answers call for.
 
-Pure. F: frames, V: steps that f was asked on, D: latent size; λ in logits of the surrogate, as in `models.traversal`.
+Pure. F: frames, V: steps that f was asked on; λ in logits of the surrogate, as in `models.traversal`.
 """
 
 from collections.abc import Sequence
@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.traversal import Direction, Latent, limits, logit
+from models.traversal import logit
 
-F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 COARSE_STEPS = 11
@@ -21,14 +20,13 @@ NEGLIGIBLE = 0.002
 """Of two steps, the further one is shown only if it comes closer by more than this, for the whole width of the walk."""
 
 
-def coarse_grid(w: F32, direction: Direction, latent: Latent) -> F64:
-    """λ [COARSE_STEPS] from one end of the space to the other, 0 in the middle, closer together near it.
+def coarse_grid(lo: float, hi: float) -> F64:
+    """λ [COARSE_STEPS] from one end of a walk to the other, 0 in the middle, closer together near it.
 
     The whole walk is asked about, not only as far as the surrogate promises the wanted answers: f often answers more
     weakly than its surrogate. Distances from 0 grow with the square of the count, so that an f that answers at once is
     met by small steps.
     """
-    lo, hi = limits(w, direction, latent)
     share = (np.arange(1, COARSE_STEPS // 2 + 1) / (COARSE_STEPS // 2)) ** 2
     return np.concatenate([lo * share[::-1], [0.0], hi * share])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from models.gate import LEAST_ERROR, evidence, score, share_below
+from models.gate import LEAST_ERROR, drawn_score, evidence, score, share_below, walk_limit
 from models.manifest import Gate, GatePart
 from tests.toys import a_gate
 
@@ -37,6 +37,20 @@ def test_the_score_is_the_weighed_sum_of_the_standardised_parts() -> None:
 
 def test_shares_are_read_off_the_quantiles_and_end_at_none_and_all() -> None:
     assert [share_below((0, 1, 4), v) for v in (-1, 0, 0.5, 1, 2.5, 4, 9)] == [0, 0, 0.25, 0.5, 0.75, 1, 1]
+
+
+def test_a_drawn_image_counts_as_redrawn_as_well_as_the_middle_val_image() -> None:
+    parts = {name: GatePart(mean=0, std=1, weight=1) for name in evidence([0], [0], [1], SEEN[:1])}
+    gate = a_gate(parts=parts, codes=(1, 8, 9), maes=(0, 0.2, 1), ms_ssims=(0, 0.7, 1))
+    same = [8.0, 8.0], [0.2, 0.2], [0.7, 0.7]
+    np.testing.assert_allclose(drawn_score(gate, SEEN), score(gate, evidence(*same, SEEN)))
+
+
+@pytest.mark.parametrize(("start", "limit"), [(-3.0, 1.0), (0.0, 1.0), (0.5, 1.5), (4.0, 5.0)])
+def test_a_walk_may_become_as_strange_as_a_usual_image_or_as_much_stranger_as_that_is_than_the_middle_one(
+    start: float, limit: float
+) -> None:
+    assert walk_limit(a_gate(caution=1.0, scores=(-4.0, 0.0, 2.5)), start) == limit
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_a_classifier_of_other_settings_is_out_of_date_and_all_that_came_after(
     ) as e:
         run.load("classifier")
     assert "and run train-classifier, " in str(e.value)
-    assert "export, fit-direction, find-attributes, choose-mode, fit-gate, evaluate, audit again" in str(e.value)
+    assert "export, fit-direction, fit-gate, find-attributes, choose-mode, evaluate, audit again" in str(e.value)
     assert ("encoder" in str(e.value)) == (key in {"label_smoothing", "target_classes"})  # the domain network's too
     run.load("encoder")
 

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 
 from models.bundle import write_bundle
-from models.manifest import Metric
+from models.manifest import Attribute, Metric
 from models.store import Store
 from tests import toys
 from tests.training.test_data import config as data_config
-from training import fit_gate, measure
+from training import measure, refit
 from training.config import DataSetConfig, EvaluateConfig, GateConfig
 from training.data import ImageSet
 from training.errors import StepMissing
-from training.fit_gate import fit_published
 from training.measure import evaluation_folder, measure_published
 from training.publish import publish_evaluation
 
@@ -29,7 +28,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataSetConfig:
     labels = (codes[:, 0] > toys.first_for(0.5)).astype(int)
     names = np.arange(24).astype(str)
     images = ImageSet(np.stack([toys.image(*code) for code in codes]), labels, names, names, {})
-    for module in (fit_gate, measure):
+    for module in (refit, measure):
         monkeypatch.setattr(module, "read_splits", lambda _, only: dict.fromkeys(only, images))
     return DataSetConfig(
         name="bands",
@@ -41,22 +40,32 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataSetConfig:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """A space with a gate and figures, and a classifier with figures and without bounds."""
+    """A space with a gate and figures, and a classifier with an attribute and figures, and without bounds."""
     root = tmp_path / "bundles"
     write_bundle(root, toys.space_manifest(gate=toys.a_gate()), {**toys.space_files(), "gate.onnx": toys.gate_onnx()})
-    report = {"metrics": {}, "notes": ["Shipped is the paper's walk."], "config": {"name": "bands"}}
+    notes = ["Shipped is the paper's walk.", "Separate attributes, as they were.", "Frames are what they were."]
+    report = {"metrics": {}, "notes": notes, "config": {"name": "bands"}}
     files = {**toys.classifier_files(), "report.json": json.dumps(report).encode(), "card.html": b"<p>0.500</p>"}
-    write_bundle(root, toys.classifier_manifest(metrics=BEFORE), files)
+    arrays = {}
+    for name, beta in (("main", toys.OFFSET), ("attribute-1", 9.0)):
+        arrays |= {f"{name}.alpha": toys.ALPHA, f"{name}.beta": np.float64(beta), f"{name}.step": toys.STEP}
+    manifest = toys.classifier_manifest(
+        directions=("main", "attribute-1"),
+        walk={"main": "paper", "attribute-1": "eigen"},
+        attributes=(Attribute(name="attribute-1", share=0.25),),
+        metrics=BEFORE,
+    )
+    write_bundle(root, manifest, {**files, "direction.npz": toys.npz(arrays)})
     return root
 
 
 def test_a_version_that_was_fitted_anew_has_no_figure_of_the_one_before(config: DataSetConfig, store: Path) -> None:
-    space, path = fit_published(config, store, ("toy", 1), None)
+    (path,) = refit.refit(config, store, ("toy", 1))  # a space that has a gate keeps it, and its figures
     after = Store(store).open_classifier("toy", 2)
     report, card = json.loads((path / "report.json").read_text()), (path / "card.md").read_text()
-    assert space.name == "1"  # a space that has a gate keeps it, and its figures
     assert after.manifest.checks is not None
     assert set(after.manifest.metrics) == set(report["metrics"]) == {"attributes_seconds"}
+    assert after.manifest.metrics["attributes_seconds"] != BEFORE["attributes_seconds"]
     assert "flip_rate" not in card
     assert "Nothing has been measured on this version. It differs from version 1" in card
     assert "Shipped is the paper's walk." in card
@@ -64,8 +73,20 @@ def test_a_version_that_was_fitted_anew_has_no_figure_of_the_one_before(config: 
     assert "card.html" not in after.manifest.files
 
 
+def test_attributes_and_mode_are_found_anew_and_other_directions_stay(config: DataSetConfig, store: Path) -> None:
+    refit.refit(config, store, ("toy", 1))
+    before, after = (Store(store).open_classifier("toy", version) for version in (1, 2))
+    was, now = (bundle.arrays("direction.npz") for bundle in (before, after))
+    assert after.manifest.attributes[0].share == pytest.approx(1, abs=0.01)  # f reads this one coordinate, and no other
+    assert now["attribute-1.beta"] != was["attribute-1.beta"]
+    assert all((now[f"main.{part}"] == was[f"main.{part}"]).all() for part in ("alpha", "beta", "step"))
+    notes = json.loads(after.file("report.json").read_text())["notes"]
+    assert [note.split()[0] for note in notes] == ["Shipped", "Separate", "Frames"]
+    assert not any("were" in note.split()[-1] for note in notes)
+
+
 def test_an_evaluation_is_published_as_a_next_version_with_the_same_files(config: DataSetConfig, store: Path) -> None:
-    fit_published(config, store, ("toy", 1), None)
+    refit.refit(config, store, ("toy", 1))
     folder = evaluation_folder(store.parent / "runs", config, "toy/2")
     measured = measure_published(config, store, "toy/2", folder)
     (path,) = publish_evaluation(config, store, "toy/2", folder)
@@ -98,6 +119,6 @@ def test_a_space_without_figures_gets_its_own_beside_the_classifier(config: Data
 def test_an_evaluation_of_another_version_is_refused(config: DataSetConfig, store: Path) -> None:
     folder = evaluation_folder(store.parent / "runs", config, "toy")
     measure_published(config, store, "toy", folder)
-    fit_published(config, store, ("toy", 1), None)
+    refit.refit(config, store, ("toy", 1))
     with pytest.raises(StepMissing, match="not what was measured"):
         publish_evaluation(config, store, "toy", folder)
