@@ -279,7 +279,7 @@ CheckName = Literal["gap", "monotonicity", "reached", "surrogate_error", "second
 class Bounds(Value):
     """Where a figure gives cause for caution, and where it makes an explanation unreliable; None: nowhere.
 
-    Which side of a bound is the bad one is the rule table's to say (`workers.verdict`).
+    Which side of a bound is the bad one is the rule table's to say (`workers.rules`).
     """
 
     caution: float | None = None

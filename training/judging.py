@@ -18,8 +18,8 @@ from models.traversal import Latent
 from training.evaluate import TARGETS, Networks, each
 from training.onnx_networks import Network
 from workers.explain import Explanation, explain
+from workers.rules import Figures as Figures
 from workers.similarity import ms_ssim
-from workers.verdict import Figures as Figures
 from workers.verdict import measure
 
 
@@ -65,7 +65,7 @@ def look(model: Networks, gate: Network, images: np.ndarray, title: str) -> Sigh
 
 @dataclass(frozen=True, eq=False)
 class Unfitted:
-    """A model to which no bounds are fitted yet, with a second classifier beside it: a `workers.verdict.Judged`."""
+    """A model to which no bounds are fitted yet, with a second classifier beside it: a `workers.rules.Judged`."""
 
     model: Networks
     other: Network | None

@@ -58,7 +58,7 @@ class Outcome:
         start_ms_ssim: the strip's start against the input.
         verdict: "ok", "caution" or "unreliable"; "" where the bundle has no bounds to judge by.
         flip_close: f at the flip is close to the threshold, 1 or 0; NaN without a flip, or where the start has flipped.
-        survival, second_opinion: as the verdict measures them (`workers.verdict.Figures`); NaN where it cannot.
+        survival, second_opinion: as the verdict measures them (`workers.rules.Figures`); NaN where it cannot.
     """
 
     input_probability: float

@@ -12,7 +12,7 @@ from training.config import GateConfig
 from training.gate import fit
 from training.gate_figures import summarise, verdict_figures
 from training.outcomes import Outcome
-from workers.verdict import Figures
+from workers.rules import Figures
 
 SETTINGS = GateConfig()
 

@@ -12,9 +12,10 @@ from tests.toys import classifier_manifest
 from tests.workers.examples import an_explanation
 from tests.workers.test_verdict import GOOD
 from workers.explain import Explanation
+from workers.rules import Reason
 from workers.sheet import ACCENT, HEAD, MARGIN, MOST_PER_ROW, NO, NOTICE, Pen, Sheet, font
 from workers.strip import MOTTOES, _captions, _story, render_strip
-from workers.verdict import Quality, Reason
+from workers.verdict import Quality
 from workers.wording import Wording
 
 CLASSIFIER = classifier_manifest()

@@ -10,7 +10,8 @@ from models.manifest import Aim, Bounds, Checks, Gate, Target
 from tests.toys import ToyModel, a_gate, first_for, image
 from workers.calls import Aborted
 from workers.explain import explain
-from workers.verdict import RULES, Figures, Quality, decide, judge, measure, rank_correlation
+from workers.rules import RULES, Figures
+from workers.verdict import Quality, decide, judge, measure, rank_correlation
 from workers.wording import Wording
 
 EVERYTHING = Checks(
