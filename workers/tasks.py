@@ -22,6 +22,7 @@ from workers.admission import Rules
 from workers.attempt import Bench, attempt
 from workers.broker import BROKER_ERRORS, TASK, make_celery, redis_client, submit
 from workers.decoder import Decoder
+from workers.delivery import LetGo
 from workers.errors import DeadlineExceeded, job_error
 from workers.jobstore import JobStore
 from workers.lifeline import die_with_parent
@@ -71,6 +72,7 @@ def make_worker(settings: Settings) -> Celery:
         else:
             log.error("no classifier can be served from %s; this worker is not ready", settings.BUNDLES_DIR)
 
+    app.steps["consumer"].add(LetGo)
     app.task(explain, name=TASK, on_failure=on_failure, Request=_request_class(app, parents_store, name))
     worker_process_init.connect(open_networks, weak=False)
     worker_process_shutdown.connect(lambda **_: readiness.withdraw(), weak=False)
