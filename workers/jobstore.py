@@ -258,17 +258,17 @@ class JobStore:
     def is_current(self, job_id: str, token: int) -> bool:
         """Whether the attempt still counts: the job runs, and nobody else has begun it anew."""
         record = self.get(job_id)
-        return record is not None and record.status == "running" and record.attempts == token
+        return record is not None and _is_current(record, token)
 
     def progress(self, job_id: str, token: int, progress: Progress) -> bool:
         """Tell how far the attempt is. False: it no longer counts; stop working."""
-        stood = self._written
-        if stood is not None and (stood.record.id, stood.record.attempts) == (job_id, token):
-            written = _Written.of(stood.record.progressed(progress))
+        last = self._written
+        if last is not None and last.record.id == job_id and _is_current(last.record, token):
+            written = _Written.of(last.record.progressed(progress))
             pipe = self._client.pipeline()
-            _write(pipe, stood.record, written, self._ttl)
+            _write(pipe, last.record, written, self._ttl)
             with _naming_what_is_full():
-                if self._commit({job_key(job_id): stood.json}, pipe):
+                if self._commit({job_key(job_id): last.json}, pipe):
                     self._written = written
                     return True
         return self._change(job_id, _if_current(token, lambda record: record.progressed(progress))) is not None
@@ -472,7 +472,11 @@ def _naming_what_is_full() -> Iterator[None]:
 
 def _if_current(token: int, change: Callable[[JobRecord], JobRecord]) -> Change:
     """The change, if the attempt with this token still counts."""
-    return lambda record, _: change(record) if record.status == "running" and record.attempts == token else None
+    return lambda record, _: change(record) if _is_current(record, token) else None
+
+
+def _is_current(record: JobRecord, token: int) -> bool:
+    return record.status == "running" and record.attempts == token
 
 
 def _remember_service(pipe: Pipeline, classifier_id: str, seconds: float) -> None:

@@ -303,6 +303,13 @@ def test_an_attempt_learns_what_others_did_to_its_job_when_it_tells_its_news(
     assert known(store).progress == PREDICT
 
 
+def test_an_attempt_that_was_given_up_has_no_news(store: JobStore, job: str) -> None:
+    token = start(store, job)
+    store.hand_back(job, "worker")
+    assert not store.progress(job, token, PREDICT)
+    assert known(store).progress == Progress()
+
+
 def test_a_result_is_written_whole(store: JobStore, job: str) -> None:
     assert store.finish(job, start(store, job), REPORT, PARTS)
     assert (known(store).status, known(store).report) == ("succeeded", REPORT)
