@@ -62,6 +62,7 @@ def work(settings: Settings, watch_input: bool) -> int:
             quiet=True,
             without_gossip=True,
             without_mingle=True,
+            without_heartbeat=True,  # nobody listens; readiness is claimed in the broker
         )
         if lifeline:
             lifeline.watch()

@@ -25,6 +25,7 @@ from workers.jobstore import JobStore, utc_now
 from workers.lease import Heartbeat, Lease
 from workers.logs import job_id as job_in_logs
 from workers.logs import places
+from workers.news import News
 from workers.produce import produce
 from workers.report import make_report
 from workers.served import ServedNetworks
@@ -131,7 +132,7 @@ def _explain(record: JobRecord, bench: Bench) -> None:
 def _explain_by_stages(record: JobRecord, bench: Bench, spans: StageSpans) -> None:
     begun = perf_counter()
     spans.enter("decode")
-    store, watch = bench.store, _Watch(record, bench.store, spans)
+    store, watch = bench.store, _Watch(record, bench.store)
     upload = store.input_bytes(record.id)
     if upload is None:
         raise Aborted if watch.is_replaced() else Internal
@@ -140,7 +141,13 @@ def _explain_by_stages(record: JobRecord, bench: Bench, spans: StageSpans) -> No
     image = bench.read(upload, networks.image, wanted_original(request))
     decode_ms = _ms_since(begun)
 
-    made = produce(networks, image, request, should_abort=watch.is_replaced, progress=watch.progress)
+    with News(watch.tell) as news:
+
+        def progress(stage: str, percent: int) -> None:
+            spans.enter(stage)
+            news.put(Progress(stage=cast("Stage", stage), percent=percent))
+
+        made = produce(networks, image, request, should_abort=watch.is_replaced, progress=progress)
     timing = {**made.timing_ms, "queued": _queued_ms(record), "decode": decode_ms, "total": _ms_since(begun)}
     report = make_report(made, networks, image, upload, timing)
     if store.finish(record.id, record.attempts, report, made.parts, bench.service_s(record)):
@@ -152,17 +159,15 @@ def _explain_by_stages(record: JobRecord, bench: Bench, spans: StageSpans) -> No
 class _Watch:
     """Tells the record how far the attempt is, and learns from it whether the attempt still counts.
 
-    Neither is worth the attempt: while the broker is away, work goes on in silence.
+    Neither is worth the attempt: while the broker is away or full, work goes on in silence.
     """
 
-    def __init__(self, record: JobRecord, store: JobStore, spans: StageSpans) -> None:
-        self._record, self._store, self._spans = record, store, spans
+    def __init__(self, record: JobRecord, store: JobStore) -> None:
+        self._record, self._store = record, store
 
-    def progress(self, stage: str, percent: int) -> None:
-        self._spans.enter(stage)
-        news = Progress(stage=cast("Stage", stage), percent=percent)
-        with suppress(*BROKER_ERRORS):
-            self._store.progress(self._record.id, self._record.attempts, news)
+    def tell(self, progress: Progress) -> None:
+        with suppress(*BROKER_ERRORS, BrokerFull):
+            self._store.progress(self._record.id, self._record.attempts, progress)
 
     def is_replaced(self) -> bool:
         with suppress(*BROKER_ERRORS):

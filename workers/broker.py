@@ -18,6 +18,7 @@ from redis.retry import Retry
 
 from workers import private_broker
 from workers.jobs import Priority
+from workers.layout import RUNNING
 from workers.load import ready_workers as ready_workers  # asked for beside the queue's length
 from workers.settings import Settings
 
@@ -108,7 +109,7 @@ def async_redis_client(settings: Settings) -> redis.asyncio.Redis:
 def make_celery(settings: Settings) -> Celery:
     """The Celery app that API and worker share: late acknowledgement, one job at a time, JSON, no results.
 
-    The visibility timeout is three times the hard limit, because it is not renewed while a job runs.
+    Nothing is noted about a message that a worker holds: if it is lost, the record knows that its job waits or ran.
     """
     app = Celery("contrafact", broker=celery_url(settings), set_as_current=False)
     app.conf.update(
@@ -126,9 +127,7 @@ def make_celery(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_transport_options={
             **_socket_options(settings),
-            "visibility_timeout": 3 * settings.JOB_TIME_LIMIT_S,
-            "unacked_restore_interval": 10,
-            "unacked_restore_throttle": 1,
+            "ack_emulation": False,
             **_PUBLISH_RETRIES,
         },
     )
@@ -156,7 +155,7 @@ def queue_length(client: Redis) -> int:
     with client.pipeline(transaction=False) as pipe:
         for name in _lists():
             pipe.llen(name)
-        pipe.hlen("unacked")
+        pipe.scard(RUNNING)
         return sum(pipe.execute())
 
 

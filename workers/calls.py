@@ -73,10 +73,14 @@ class Calls:
         self._clock, self._should_abort = clock, should_abort
         self.timing_ms = dict.fromkeys(("encode", "traverse", "synthesise", "predict"), 0.0)
 
-    def timed(self, stage: str, call: Callable[[], T]) -> T:
-        """What a call gives; Aborted instead if somebody wants to stop."""
+    def asked(self, stage: str, call: Callable[[], T]) -> T:
+        """What a call of a network gives; Aborted instead if somebody wants to stop."""
         if self._should_abort():
             raise Aborted
+        return self.timed(stage, call)
+
+    def timed(self, stage: str, call: Callable[[], T]) -> T:
+        """What a call gives that is too short to be stopped."""
         begun = self._clock()
         result = call()
         self.timing_ms[stage] += (self._clock() - begun) * 1000
@@ -84,7 +88,7 @@ class Calls:
 
     def encode(self, pixels: U8) -> F32:
         """uint8 [C, S, S] -> w [D]"""
-        w = self.timed("encode", lambda: self.model.encode(to_float(pixels[None])))  # [1, D]
+        w = self.asked("encode", lambda: self.model.encode(to_float(pixels[None])))  # [1, D]
         return np.asarray(w[0])
 
     def draw(self, w: F32, lambdas: F64) -> F32:
@@ -93,12 +97,12 @@ class Calls:
         def call() -> F32:
             return np.clip(self.model.synthesise(walk(w, self.direction, lambdas)), -1, 1)
 
-        return self.timed("synthesise", call)
+        return self.asked("synthesise", call)
 
     def predict(self, pixels: U8) -> F64:
         """delivered pixels, uint8 [F, C, S, S] -> the number that the direction is to change [F], in one batch"""
-        return self.timed("predict", lambda: self.model.classify(to_float(pixels), self.direction.name))
+        return self.asked("predict", lambda: self.model.classify(to_float(pixels), self.direction.name))
 
     def strangeness(self, drawn: F32, gate: Gate) -> F64:
         """what was drawn, [F, C, S, S] in [-1, 1] -> how strange it is to the space [F]"""
-        return self.timed("traverse", lambda: drawn_score(gate, self.model.look(drawn)))
+        return self.asked("traverse", lambda: drawn_score(gate, self.model.look(drawn)))

@@ -1,8 +1,8 @@
 """The job records, and the bytes that belong to them, in Redis. `layout` names the keys.
 
 The record is the truth about a job; a message in the queue only says that there may be something to do. It changes
-only under WATCH, so no change is lost, and everything that a change entails (results, events, tallies, the letter to a
-webhook) is written with it in one MULTI or not at all.
+only from what it was read as (`commit`), so no change is lost, and everything that a change entails (results, events,
+tallies, the letter to a webhook) is written with it or not at all.
 
     queued ──start──► running ──finish / fail──► succeeded / failed
       ▲                  │
@@ -21,18 +21,19 @@ no network.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from redis import Redis, WatchError
+from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from workers import events, outbox, tallies
 from workers.admission import Accepted, Admission, Once, Rules, place
+from workers.commit import Commit
 from workers.errors import BrokerFull, WorkerLost, job_error
 from workers.events import Event
-from workers.full_broker import execute_even_if_full
 from workers.jobs import JobError, JobRecord, Progress, Report, Status, Tombstone
 from workers.layout import (
     ENDED,
@@ -88,6 +89,8 @@ class JobStore:
         self._renew = client.register_script(RENEW)
         self._release = client.register_script(RELEASE)
         self._expire = client.register_script(EXPIRE)
+        self._commit = Commit(client)
+        self._written: _Written | None = None
 
     # --- Accepting ---------------------------------------------------------------------------------------------
 
@@ -127,7 +130,7 @@ class JobStore:
 
     def get(self, job_id: str) -> JobRecord | None:
         """The job as it stands, or None if it is unknown, deleted or expired."""
-        return _parse(self._client.get(job_key(job_id)))
+        return self._parse(cast("bytes | None", self._client.get(job_key(job_id))))
 
     def tombstone(self, job_id: str) -> Tombstone | None:
         """That an expired job was there and whose it was, or None if nothing is known of it."""
@@ -208,20 +211,15 @@ class JobStore:
 
         An attempt that still runs finds no record and writes nothing.
         """
-        with self._client.pipeline(transaction=True) as pipe:
-            while True:
-                try:
-                    pipe.watch(job_key(job_id))  # type: ignore[no-untyped-call]
-                    record = _parse(pipe.get(job_key(job_id)))
-                    if record is None:
-                        self._expire(keys=[EXPIRING, SIZES, STORED, ERASED], args=[job_id])
-                    now = _seconds(pipe)
-                    pipe.multi()
-                    self._erase(pipe, job_id, record, now)
-                    execute_even_if_full(pipe)
-                    return record is not None
-                except WatchError:
-                    continue
+        while True:
+            read = self._read(job_id)
+            record = self._parse(read.stored)
+            if record is None:
+                self._expire(keys=[EXPIRING, SIZES, STORED, ERASED], args=[job_id])
+            pipe = self._client.pipeline()
+            self._erase(pipe, job_id, record, read.now)
+            if self._commit({job_key(job_id): read.stored}, pipe, even_if_full=True):
+                return record is not None
 
     # --- Working: every write names the attempt's token --------------------------------------------------------
 
@@ -260,10 +258,19 @@ class JobStore:
     def is_current(self, job_id: str, token: int) -> bool:
         """Whether the attempt still counts: the job runs, and nobody else has begun it anew."""
         record = self.get(job_id)
-        return record is not None and record.status == "running" and record.attempts == token
+        return record is not None and _is_current(record, token)
 
     def progress(self, job_id: str, token: int, progress: Progress) -> bool:
         """Tell how far the attempt is. False: it no longer counts; stop working."""
+        last = self._written
+        if last is not None and last.record.id == job_id and _is_current(last.record, token):
+            written = _Written.of(last.record.progressed(progress))
+            pipe = self._client.pipeline()
+            _write(pipe, last.record, written, self._ttl)
+            with _naming_what_is_full():
+                if self._commit({job_key(job_id): last.json}, pipe):
+                    self._written = written
+                    return True
         return self._change(job_id, _if_current(token, lambda record: record.progressed(progress))) is not None
 
     def finish(
@@ -349,39 +356,44 @@ class JobStore:
     def _change(
         self, job_id: str, change: Change, also: Also = _nothing_else, *, even_if_full: bool = False
     ) -> JobRecord | None:
-        """Apply a pure change to an unfinished record, and `also` with it, in one MULTI; again if another was faster.
+        """Apply a pure change to an unfinished record, and `also` with it, at once; again if another was faster.
 
         Returns the new record, or None if there was nothing to change or `change` declined.
         """
-        with _naming_what_is_full(), self._client.pipeline(transaction=True) as pipe:
+        with _naming_what_is_full():
             while True:
-                try:
-                    pipe.watch(job_key(job_id), lease_key(job_id))  # type: ignore[no-untyped-call]
-                    stored, held = cast("Any", pipe.mget(job_key(job_id), lease_key(job_id)))
-                    before = _parse(stored)
-                    after = None if before is None or before.is_over else change(before, Lease.parse(held))
-                    if before is None or after is None:
-                        return None
-                    if after.is_over and not self.rules.keep_input:
-                        after = after.model_copy(update={"input_bytes": 0})
-                    now = _seconds(pipe)
-                    pipe.multi()
-                    self._write(pipe, before, after, now)
-                    also(pipe, after)
-                    execute_even_if_full(pipe) if even_if_full else pipe.execute()
+                read = self._read(job_id)
+                before = self._parse(read.stored)
+                after = None if before is None or before.is_over else change(before, Lease.parse(read.lease))
+                if before is None or after is None:
+                    return None
+                if after.is_over and not self.rules.keep_input:
+                    after = after.model_copy(update={"input_bytes": 0})
+                written = _Written.of(after)
+                pipe = self._client.pipeline()
+                _write(pipe, before, written, self._ttl)
+                if before.status != after.status:
+                    self._leave(pipe, before)
+                    self._enter(pipe, before, after, read.now)
+                also(pipe, after)
+                basis = {job_key(job_id): read.stored, lease_key(job_id): read.lease}
+                if self._commit(basis, pipe, even_if_full=even_if_full):
+                    self._written = None if after.is_over else written
                     return after
-                except WatchError:
-                    continue
 
-    def _write(self, pipe: Pipeline, before: JobRecord, after: JobRecord, now: float) -> None:
-        pipe.set(job_key(after.id), after.model_dump_json(), ex=self._ttl if after.is_over else None)
-        events.append(pipe, before, after)
-        growth = after.input_bytes + after.result_bytes - before.input_bytes - before.result_bytes
-        if growth:
-            pipe.incrby(STORED, growth)
-        if before.status != after.status:
-            self._leave(pipe, before)
-            self._enter(pipe, before, after, now)
+    def _read(self, job_id: str) -> "_Read":
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.mget(job_key(job_id), lease_key(job_id))
+            pipe.time()
+            (stored, lease), (seconds, microseconds) = pipe.execute()
+        return _Read(stored, lease, float(seconds) + float(microseconds) / 1e6)
+
+    def _parse(self, stored: bytes | None) -> JobRecord | None:
+        """The record in its stored form. What was written here last is known without reading: records never change."""
+        if stored is None:
+            return None
+        last = self._written
+        return last.record if last is not None and last.json == stored else JobRecord.read(stored)
 
     def _leave(self, pipe: Pipeline, record: JobRecord) -> None:
         if record.status == "queued":
@@ -460,7 +472,11 @@ def _naming_what_is_full() -> Iterator[None]:
 
 def _if_current(token: int, change: Callable[[JobRecord], JobRecord]) -> Change:
     """The change, if the attempt with this token still counts."""
-    return lambda record, _: change(record) if record.status == "running" and record.attempts == token else None
+    return lambda record, _: change(record) if _is_current(record, token) else None
+
+
+def _is_current(record: JobRecord, token: int) -> bool:
+    return record.status == "running" and record.attempts == token
 
 
 def _remember_service(pipe: Pipeline, classifier_id: str, seconds: float) -> None:
@@ -469,11 +485,32 @@ def _remember_service(pipe: Pipeline, classifier_id: str, seconds: float) -> Non
         pipe.ltrim(key, 0, KEPT - 1)
 
 
-def _seconds(pipe: Pipeline) -> float:
-    """Seconds since the epoch by Redis's clock, which all processes share."""
-    seconds, microseconds = cast("Any", pipe.time())
-    return float(seconds) + float(microseconds) / 1e6
+@dataclass(frozen=True)
+class _Written:
+    """A record and its stored form."""
+
+    record: JobRecord
+    json: bytes
+
+    @classmethod
+    def of(cls, record: JobRecord) -> "_Written":
+        return cls(record, record.model_dump_json().encode())
 
 
-def _parse(stored: bytes | str | None) -> JobRecord | None:
-    return None if stored is None else JobRecord.read(stored)
+@dataclass(frozen=True)
+class _Read:
+    """A job's record and lease as they stood; `now` in seconds since the epoch by Redis's clock, which all share."""
+
+    stored: bytes | None
+    lease: bytes | None
+    now: float
+
+
+def _write(pipe: Pipeline, before: JobRecord, written: _Written, ttl: timedelta) -> None:
+    """The record, the event that its change is, and what it has grown by."""
+    after = written.record
+    pipe.set(job_key(after.id), written.json, ex=ttl if after.is_over else None)
+    events.append(pipe, before, after)
+    growth = after.input_bytes + after.result_bytes - before.input_bytes - before.result_bytes
+    if growth:
+        pipe.incrby(STORED, growth)

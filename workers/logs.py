@@ -62,7 +62,7 @@ def set_up_logs(
         logging.getLogger(room).setLevel(logging.INFO)
     if log_format == "text":
         logging.getLogger("app.requests").setLevel(logging.WARNING)  # people look at what goes wrong
-    for chatty in ("httpx2", "httpcore2", "opentelemetry"):
+    for chatty in ("httpx2", "httpcore2", "opentelemetry", "celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

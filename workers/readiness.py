@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from workers.broker import BROKER_ERRORS, redis_client
-from workers.full_broker import execute_even_if_full
+from workers.commit import Commit
 from workers.layout import SEEN, SEEN_LASTS_S, WORKERS, ready_key
 from workers.settings import Settings
 
@@ -52,13 +52,14 @@ class Readiness:
 
     def _renew(self) -> None:
         client = redis_client(self._settings)
+        commit = Commit(client)
         while not self._withdrawn.is_set():
             try:
-                with client.pipeline() as pipe:
-                    pipe.sadd(WORKERS, self._name)
-                    pipe.set(ready_key(self._name), " ".join(self._held()), ex=LASTS_S)
-                    pipe.set(SEEN, self._name, ex=SEEN_LASTS_S)
-                    execute_even_if_full(pipe)
+                pipe = client.pipeline()
+                pipe.sadd(WORKERS, self._name)
+                pipe.set(ready_key(self._name), " ".join(self._held()), ex=LASTS_S)
+                pipe.set(SEEN, self._name, ex=SEEN_LASTS_S)
+                commit({}, pipe, even_if_full=True)
             except BROKER_ERRORS as error:
                 log.warning("broker away (%s); readiness is announced again when it is back", type(error).__name__)
             self._withdrawn.wait(RENEWED_EVERY_S)

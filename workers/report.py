@@ -1,5 +1,6 @@
 """From an explanation to its report. Pure: every figure is already there, here it gets its name."""
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -109,6 +110,7 @@ def _map_digests(evidence: Evidence) -> jobs.HeatmapDigests | None:
     return jobs.HeatmapDigests(**digests) if digests else None
 
 
+@functools.cache  # looked up among the files of the installation
 def software() -> str:
     """This software and its version, as a report names them."""
     return f"contrafact {version('contrafact')}"

@@ -43,8 +43,8 @@ ENOUGH = 0.9
 BUSY = 0.9
 GAIN = 1.2
 """What one worker more must add before it is called one."""
-WRITES_PER_JOB = 12
-"""Synchronised writes of one job: acceptance, message, delivery, start, progress, result, acknowledgement."""
+WRITES_PER_JOB = 7
+"""Synchronised writes of one job: acceptance, message, delivery, start, progress, result."""
 
 
 @dataclass(frozen=True)

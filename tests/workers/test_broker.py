@@ -29,7 +29,7 @@ from workers.broker import (
     submit,
 )
 from workers.errors import BrokerMissing
-from workers.layout import SEEN, SEEN_LASTS_S
+from workers.layout import RUNNING, SEEN, SEEN_LASTS_S
 from workers.readiness import LASTS_S, Readiness
 from workers.settings import Settings
 
@@ -93,7 +93,7 @@ def test_the_queue_s_length_counts_what_waits_and_what_is_worked_on(private_sett
     with make_celery(private_settings) as app:
         for number in range(3):
             submit(app, f"job-{number}")
-    client.hset("unacked", "tag", "a message that a worker holds")
+    client.sadd(RUNNING, "a job that a worker works on")
     assert queue_length(client) == 4
 
 

@@ -352,6 +352,17 @@ def test_an_aborted_explanation_makes_no_further_call() -> None:
     assert len(model.calls) == 2
 
 
+def test_whether_to_stop_is_asked_before_each_call_of_a_network_and_no_more_often() -> None:
+    model, asked = ToyModel(), list[int]()
+
+    def should_abort() -> bool:
+        asked.append(len(model.calls))
+        return False
+
+    explain(model, UNLIKELY, should_abort=should_abort)
+    assert asked == list(range(len(model.calls)))
+
+
 @pytest.mark.parametrize(
     "request_",
     [

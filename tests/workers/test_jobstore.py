@@ -27,7 +27,7 @@ from workers.upkeep import Upkeep
 
 ATTEMPTS = Rules().max_attempts
 PARTS = {"frames/0.png": b"first frame", "frames/1.png": b"second frame", "strip.png": b"strip"}
-PREDICT = Progress(stage="predict", percent=60)
+PREDICT, RENDER = Progress(stage="predict", percent=60), Progress(stage="render", percent=85)
 ERROR = job_error(Internal())
 
 
@@ -279,6 +279,35 @@ def test_each_start_has_a_higher_token(store: JobStore, job: str) -> None:
 def test_progress_is_seen(store: JobStore, job: str) -> None:
     assert store.progress(job, start(store, job), PREDICT)
     assert known(store).progress == PREDICT
+
+
+def test_an_attempt_tells_its_news_without_reading_its_record_again(
+    store: JobStore, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = start(store, job)
+    monkeypatch.setattr(JobStore, "_read", None)
+    assert store.progress(job, token, PREDICT)
+    assert store.progress(job, token, RENDER)
+    assert known(store).progress == RENDER
+
+
+def test_an_attempt_learns_what_others_did_to_its_job_when_it_tells_its_news(
+    store: JobStore, job: str, client: Redis
+) -> None:
+    token, others = start(store, job), JobStore(client)
+    assert store.progress(job, token, PREDICT)
+    others.cancel(job)
+    assert not store.progress(job, token, RENDER)
+    assert not store.is_current(job, token)
+    assert known(store) == known(others)
+    assert known(store).progress == PREDICT
+
+
+def test_an_attempt_that_was_given_up_has_no_news(store: JobStore, job: str) -> None:
+    token = start(store, job)
+    store.hand_back(job, "worker")
+    assert not store.progress(job, token, PREDICT)
+    assert known(store).progress == Progress()
 
 
 def test_a_result_is_written_whole(store: JobStore, job: str) -> None:
