@@ -15,7 +15,7 @@ import typer
 
 from models.errors import ModelsError
 from training import data_verbs
-from training.config import RunConfig, load_config, load_data_set
+from training.config import DataSetConfig, RunConfig, load_config, load_data_set
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -46,6 +46,14 @@ def _open(config: Path, runs: Path) -> tuple[RunConfig, RunFolder]:
 
     loaded = load_config(config)
     return loaded, RunFolder(runs, loaded)
+
+
+def _at_hand(data: RunConfig | DataSetConfig, runs: Path) -> RunFolder | None:
+    """The run of a config, where it has trained a domain network here."""
+    from training.runfolder import RunFolder
+
+    trained = isinstance(data, RunConfig) and (runs / data.name / "checkpoints" / "domain.pt").exists()
+    return RunFolder(runs, data) if trained and isinstance(data, RunConfig) else None
 
 
 @app.command("run")
@@ -198,13 +206,10 @@ def fit_gate_command(
     """
     from training.fit_gate import fit_gate, fit_published, gate_lines
     from training.measure import named
-    from training.runfolder import RunFolder
 
     if bundle:
         data = load_data_set(config)
-        at_hand = isinstance(data, RunConfig) and (runs / data.name / "checkpoints" / "domain.pt").exists()
-        run = RunFolder(runs, data) if at_hand and isinstance(data, RunConfig) else None
-        for path in fit_published(data, bundles, named(bundle), run):
+        for path in fit_published(data, bundles, named(bundle), _at_hand(data, runs)):
             typer.echo(path)
         return
     for line in gate_lines(*fit_gate(*_open(config, runs))):
@@ -238,13 +243,27 @@ def evaluate_command(
 
 
 @app.command("audit")
-def audit_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
-    """Train classifiers with planted cues and shuffled labels, see if the method tells, and probe the run's."""
-    from training.audit import audit
+def audit_command(
+    config: Config,
+    runs: Runs = DEFAULT_RUNS,
+    bundle: PublishedBundle = "",
+    bundles: Bundles = DEFAULT_BUNDLES,
+) -> None:
+    """Train classifiers with planted cues and shuffled labels, see if the method tells, and probe the run's own.
+
+    With --bundle, a published classifier is audited on the data set, as `evaluate --bundle` measures one.
+    """
+    from training.audit import audit, audit_published
     from training.bars import held_to_bars
     from training.card import figure_row
+    from training.measure import evaluation_folder
 
-    found = audit(*_open(config, runs))
+    if bundle:
+        data = load_data_set(config)
+        folder = evaluation_folder(runs, data, bundle)
+        found = audit_published(data, bundles, bundle, folder, _at_hand(data, runs))
+    else:
+        found = audit(*_open(config, runs))
     for trial in found.details["planted_cue"]["trials"]:
         verdict = "right" if trial["right"] else "wrong"
         typer.echo(f"planted: {trial['planted']:20} named: {', '.join(trial['named']) or 'nothing'} ({verdict})")

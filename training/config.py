@@ -295,6 +295,7 @@ class DataSetConfig(Section):
     seed: int = 0
     data: DataConfig
     evaluate: EvaluateConfig = EvaluateConfig()
+    audit: AuditConfig = AuditConfig()
     gate: GateConfig = GateConfig()
 
 
@@ -308,7 +309,7 @@ def load_config(path: Path) -> RunConfig:
 
 
 def load_data_set(path: Path) -> RunConfig | DataSetConfig:
-    """Reads a run config, or one that holds a data set alone: `name`, `seed`, `[data]` and `[evaluate]`.
+    """Reads a run config, or one that holds a data set alone: `name`, `seed`, `[data]`, and how it is measured.
 
     Raises:
         ConfigError: as `load_config`.
