@@ -84,7 +84,7 @@ def prepare_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
 
 @app.command("train-classifier")
 def train_classifier_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
-    """Train the reference classifier f and the domain network."""
+    """Train the reference classifier f, unless a black box is brought, and the domain network."""
     from training.prepare import prepare
     from training.train_classifier import train_classifiers
 

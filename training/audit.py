@@ -19,11 +19,11 @@ from training.data import ImageSet, read_splits
 from training.device import choose_device
 from training.errors import DataError
 from training.evaluate import Networks, batches, open_model
-from training.fit_direction import candidates
 from training.measure import PICTURES, fitting, named, write_cards
 from training.prepare import SPLITS, load_split
 from training.probes import Ask
 from training.report import AUDIT, REPORT, Audit, digests
+from training.run_model import open_candidates
 from training.runfolder import RunFolder, write_atomically
 from training.small_classifier import SmallClassifiers
 from training.train_classifier import load_network, probabilities
@@ -35,10 +35,11 @@ def audit(config: RunConfig, run: RunFolder) -> Audit:
 
     Raises:
         StepMissing: an earlier step of the run has not been made.
-        DataError: val holds too few images of one side.
+        DataError: the data set has no labels, or val holds too few images of one side.
     """
     choose_device()
-    model = open_model(candidates(run), config.classifier.id, config.version)
+    refuse_without_labels(config.data)
+    model = open_candidates(config, run)
     sets = {split: load_split(run, split) for split in SPLITS}
     trials = _trials(config, model, sets, run.path / "checkpoints")
     found = audit_of(trials, answering(model), domain_of(config, run, model.aim("main")))
@@ -64,9 +65,10 @@ def audit_published(
     Raises:
         ConfigError: the bundle's name is none.
         BundleNotFound: there is no such bundle, or its space came without a mapping network.
-        DataError: the images are not those of the bundle's space, or val holds too few of one side.
+        DataError: the images are not those of the bundle's space or have no labels, or val holds too few of one side.
     """
     choose_device()
+    refuse_without_labels(config.data)
     model = open_model(bundles, *named(bundle))
     fitting(config, model)
     refuse_without_splits(config.data)
@@ -79,6 +81,12 @@ def audit_published(
     if (folder / REPORT).exists() and (folder / PICTURES).exists():
         write_cards(folder, model.space.manifest, model.classifier.manifest)
     return found
+
+
+def refuse_without_labels(data: DataConfig) -> None:
+    """Raises DataError where a data set says of no image what it shows."""
+    if not data.labelled:
+        raise DataError("an audit needs labels, which [data] says there are none of: labelled = false")
 
 
 def refuse_without_splits(data: DataConfig) -> None:

@@ -24,6 +24,7 @@ from models.traversal import surrogate_logit, walk
 from training import metrics
 from training.blackbox import configured_endpoints
 from training.feature_network import describe
+from training.kept_answers import KeptAnswers
 from training.markers import Marked, is_kept
 from training.onnx_networks import Network, open_network
 from training.outcomes import Outcome
@@ -34,7 +35,7 @@ from workers.endpoints import Endpoints
 from workers.evidence import MapName, Onlooker, gather
 from workers.explain import Explanation, explain
 from workers.flip import CLOSE, has_flipped
-from workers.networks import Networks
+from workers.networks import Device, Look, Networks
 from workers.scores import MapScores
 from workers.similarity import ms_ssim
 from workers.verdict import decide, measure
@@ -68,6 +69,18 @@ class AskedNetworks(Networks):
 
     def _open_classifier(self, *_: object) -> tuple[Ask, None]:
         return self._f, None
+
+
+class KeptNetworks(OfflineNetworks):
+    """Networks whose f is asked only about images whose answers are not kept; it can be looked into all the same."""
+
+    def __init__(self, kept: KeptAnswers, space: Bundle[SpaceManifest], classifier: Bundle[ClassifierManifest]) -> None:
+        self._kept = kept
+        super().__init__(space, classifier, "cpu", 1, configured_endpoints())
+
+    def _open_classifier(self, device: Device, threads: int, endpoints: Endpoints) -> tuple[Ask, Look | None]:
+        ask, look = super()._open_classifier(device, threads, endpoints)
+        return self._kept.over(ask), look
 
 
 def open_model(bundles: Path, classifier_id: str, version: int | None = None) -> Networks:

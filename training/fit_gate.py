@@ -28,6 +28,7 @@ from training.gate import examine, fit, train_detector
 from training.judging import examine_explanations, look
 from training.onnx_networks import Network, open_network
 from training.prepare import load_split
+from training.run_model import open_candidates
 from training.runfolder import RunFolder, write_atomically
 from training.train_classifier import load_network
 from training.unmeasured import fitted_anew, lasting_metrics
@@ -46,7 +47,7 @@ def fit_gate(config: RunConfig, run: RunFolder) -> tuple[SpaceManifest, Classifi
         StepMissing: an earlier step of the run has not been made.
         DataError: too few val images are as they should be.
     """
-    model = open_model(candidates(run), config.classifier.id, config.version)
+    model = open_candidates(config, run)
     train, val = load_split(run, "train"), load_split(run, "val")
     second = export_second_opinion(config, run)
     detector = run.file("onnx", GATE)

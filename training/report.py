@@ -12,9 +12,9 @@ from pydantic import Field
 from models.bundle import Bundle
 from models.manifest import Manifest, Metric
 from training.bars import BETWEEN, held_to_bars
-from training.config import Section
 from training.errors import StepMissing
 from training.runfolder import write_atomically
+from training.section import Section
 
 REPORT, AUDIT = "report.json", "audit.json"
 SPACE_CURVES = ("training",)
