@@ -4,6 +4,7 @@ The generator has random weights, as in `test_imported_run`; f compares the halv
 """
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,24 +17,31 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.errors import ClassifierMisfit
+from models.manifest import EndpointSource
 from models.store import Store
 from tests.training.test_imported_run import config_of, random_generator, write_data
+from tests.workers.oip_server import ENDPOINT, serving
 from training.audit import audit
+from training.choose_mode import choose_run_mode
 from training.config import RunConfig
 from training.errors import CheckpointForeign, ConfigError, DataError, StepOutdated
 from training.evaluate import open_model
+from training.fit_direction import candidates, fit_direction
 from training.import_generator import import_generator
 from training.onnx_networks import to_onnx
 from training.pipeline import plan, run_all
 from training.prepare import load_split, prepare
+from training.publish import source_for_services
 from training.report import load
 from training.run_classifier import questions
 from training.runfolder import RunFolder
+from training.serve_classifier import model_from_function
 from training.train_classifier import load_network, probabilities, train_classifiers
 from workers.remote import ClassifierUnreachable
 
 pytestmark = pytest.mark.timeout(600)
 FUNCTION = {"kind": "callable", "function": f"{__name__}:function"}
+SERVED_AS = {"endpoint": ENDPOINT, "model": "toy"}
 STEEP = 40.0
 
 
@@ -178,6 +186,53 @@ def test_a_function_that_breaks_off_is_asked_about_no_image_twice(root: Path, tm
     (run.path / "checkpoints" / "domain.pt").unlink()
     with pytest.raises(CheckpointForeign, match="answers otherwise than when this run began"):
         train_classifiers(config, run, sets["train"], sets["val"])
+
+
+@pytest.fixture
+def taken_over(run: RunFolder, tmp_path: Path) -> Path:
+    """The finished run as one that tells nothing of the settings it was made with: any f may go on from it."""
+    shutil.copytree(run.path, tmp_path / "tiny")
+    for made in ("made_with.json", "report.json"):
+        (tmp_path / "tiny" / made).unlink()
+    return tmp_path
+
+
+def test_an_endpoint_is_explained_and_its_answers_are_kept(
+    root: Path, taken_over: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = black_box(root, {"kind": "endpoint", **SERVED_AS})
+    monkeypatch.setenv("CLASSIFIER_TRIES", "1")
+    with serving(model_from_function(FUNCTION["function"], "toy", "1", (1, 32, 32))) as url:
+        monkeypatch.setenv(f"CLASSIFIER_ENDPOINTS__{ENDPOINT}", url)
+        run = RunFolder(taken_over, config)
+        fit_direction(config, run)
+        first = choose_run_mode(config, run)
+        asked = Function.answered
+        assert choose_run_mode(config, run) == first
+    assert Function.answered <= asked + 8  # probes and golden pairs, to see that it is still the same
+    assert Store(candidates(run)).open_classifier("narrow-gap").manifest.source == EndpointSource(**SERVED_AS)
+    with pytest.raises(ClassifierUnreachable):
+        choose_run_mode(config, run)
+
+
+def test_a_function_is_published_where_it_is_served_and_nowhere_else(
+    root: Path, taken_over: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = black_box(root, FUNCTION)
+    run = RunFolder(taken_over, config)
+    fit_direction(config, run)
+    choose_run_mode(config, run)
+    candidate = Store(candidates(run)).open_classifier("narrow-gap")
+    with pytest.raises(ConfigError, match=r"measured, and not published\. No service imports a Python function"):
+        source_for_services(config, candidate)
+    served = black_box(root, {**FUNCTION, "served_as": SERVED_AS})
+    RunFolder(taken_over, served).refuse_outdated("direction", "mode")
+    with serving(model_from_function(FUNCTION["function"], "toy", "1", (1, 32, 32))) as url:
+        monkeypatch.setenv(f"CLASSIFIER_ENDPOINTS__{ENDPOINT}", url)
+        assert source_for_services(served, candidate) == EndpointSource(**SERVED_AS)
+        Function.turned = True
+        with pytest.raises(ClassifierMisfit, match="answer otherwise"):
+            source_for_services(served, candidate)
 
 
 @pytest.mark.parametrize(
