@@ -129,7 +129,8 @@ def _with_figures(
     whence = (
         f"Measured on version {manifest.version}, from which this one differs in its figures and in what it is called."
     )
-    whole = report.model_copy(update={"notes": (*made.pop("notes"), *report.notes, whence)})
+    notes = tuple(dict.fromkeys((*made.pop("notes"), *report.notes, whence)))
+    whole = report.model_copy(update={"notes": notes})
     update = {"version": following_version(bundles, manifest), "metrics": report.figures(manifest.kind), **changes}
     after = manifest.model_copy(update=update)
     return write_bundle(

@@ -94,6 +94,12 @@ def test_an_audit_needs_every_split(config: DataSetConfig, store: Path) -> None:
         audit_published(config.model_copy(update={"data": data}), store, "toy", store.parent, None)
 
 
+def test_an_audit_needs_labels(config: DataSetConfig, store: Path) -> None:
+    data = config.data.model_copy(update={"labelled": False})
+    with pytest.raises(DataError, match="an audit needs labels"):
+        audit_published(config.model_copy(update={"data": data}), store, "toy", store.parent, None)
+
+
 def test_too_few_images_of_a_side_are_said() -> None:
     images = np.zeros((9, 1, 16, 16), np.uint8)
     names = np.arange(9).astype(str)
