@@ -70,7 +70,8 @@ def origin(manifest: Manifest) -> str:
     """On what the bundle was trained, where, and for how long."""
     p = manifest.provenance
     kimg = "" if p.kimg is None else f" The generator saw {p.kimg:.0f},000 images."
-    return f"Trained on {p.images:,} images: {p.dataset}.{kimg} Hardware: {p.hardware}, {p.hours:.1f} h."
+    trained = f"Trained on {p.images:,} images" if p.images else "Trained on"  # of a black box it may not be known
+    return f"{trained}: {p.dataset}.{kimg} Hardware: {p.hardware}, {p.hours:.1f} h."
 
 
 def card_html(manifest: Manifest, report: Report, pictures: Pictures, *, real: bool = False) -> str:

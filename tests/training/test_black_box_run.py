@@ -141,6 +141,7 @@ def test_without_labels_all_is_measured_but_what_needs_the_truth(run: RunFolder)
     card = Store(run.path / "bundles").open_classifier("narrow-gap").file("card.md").read_text()
     asked = int(re.search(r"it was asked about ([\d,]+) images", card)[1].replace(",", ""))
     assert 1000 < asked <= questions(run)  # the card's own pictures come on top
+    assert "Trained on: not known (the classifier came as a black box)." in card
     assert float(re.search(r"learned the classifier's own answers .* differ by ([\d.]+) of", card)[1]) < 0.3
 
 
