@@ -12,10 +12,10 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.bundle import FOLDERS, Bundle, write_bundle
 from models.errors import BundleExists
@@ -92,6 +92,11 @@ class AddedClassifierConfig(Section):
     direction: DirectionConfig = DirectionConfig()
     checks: ChecksConfig = ChecksConfig()
     provenance: ProvenanceConfig
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        self.black_box.refuse_classes(len(self.classifier.classes))
+        return self
 
     @property
     def sha256(self) -> str:

@@ -39,6 +39,11 @@ class BlackBoxConfig(Section):
     input: ClassifierInput = ClassifierInput()
     output: ClassifierOutput = ClassifierOutput()
 
+    def refuse_classes(self, count: int) -> None:
+        """Raises ValueError where f is declared to answer about another number of classes."""
+        if self.output.column is not None and count != 2:
+            raise ValueError(f"black_box.output: a column answers between two classes, not {count}")
+
 
 class ProvenanceConfig(Section):
     """What the classifier was trained on, for its card."""

@@ -281,6 +281,8 @@ class RunConfig(Section):
             raise ValueError("classifier: target_classes and against_classes must name classes, each once")
         if c.against_classes is None and len(sides) == count:
             raise ValueError("classifier: target_classes are all classes; none is left against them")
+        if self.black_box is not None:
+            self.black_box.refuse_classes(count)
         if self.black_box is None and not self.data.labelled:
             raise ValueError("data.labelled = false needs [black_box]: no classifier can be trained without labels")
         if self.black_box is None and self.provenance is not None:

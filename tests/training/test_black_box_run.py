@@ -279,6 +279,14 @@ def test_a_dry_run_says_what_becomes_of_a_function_that_is_nowhere_served(root: 
     assert Function.answered == 1
 
 
+def test_a_column_that_answers_between_two_classes_is_refused_for_three(root: Path) -> None:
+    fields = black_box(root, FUNCTION).model_dump()
+    fields["data"]["classes"] = ("a", "b", "c")
+    fields["black_box"]["output"]["column"] = 0
+    with pytest.raises(ValueError, match="a column answers between two classes, not 3"):
+        RunConfig.model_validate(fields)
+
+
 def test_images_without_labels_need_a_black_box(root: Path) -> None:
     with pytest.raises(ValueError, match="needs \\[black_box\\]"):
         black_box(root, black_box=None)
