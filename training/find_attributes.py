@@ -13,7 +13,8 @@ from training.bundles import clear_store, direction_file, stored_directions
 from training.config import RunConfig
 from training.fit_direction import candidates
 from training.fit_gate import carried
-from training.run_classifier import open_f
+from training.onnx_networks import open_network
+from training.run_classifier import open_own_black_box
 from training.runfolder import RunFolder, write_atomically
 
 
@@ -32,7 +33,9 @@ def find_run_attributes(config: RunConfig, run: RunFolder) -> dict[str, Any]:
     space = open_space(kept)
     directions = {name: d for name, d in stored_directions(classifier).items() if not name.startswith(PREFIX)}
     aims = {name: aim for name, aim in classifier.manifest.aims.items() if name in directions}
-    f, aim = open_f(config, run), classifier.manifest.aim("main")
+    aim = classifier.manifest.aim("main")
+    own = config.black_box is None
+    f = open_network(classifier.file("classifier.onnx")) if own else open_own_black_box(config, run)
     found = find_attributes(space, f, aim, directions["main"], config.direction.attribute_samples)
     together = {**directions, **found.directions}
     change = {
