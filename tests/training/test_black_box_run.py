@@ -41,7 +41,7 @@ from training.serve_classifier import model_from_function
 from training.train_classifier import load_network, probabilities, target_auc, train_classifiers
 from workers.remote import ClassifierUnreachable
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 FUNCTION = {"kind": "callable", "function": f"{__name__}:function"}
 SERVED_AS = {"endpoint": ENDPOINT, "model": "toy"}
 STEEP = 40.0
