@@ -75,7 +75,7 @@ def truth(aim: Aim, labels: ArrayLike) -> F64:
 
     Args:
         aim: of the direction that is walked.
-        labels: class of each image, [N].
+        labels: class of each image, [N]; below 0 where it is not known.
 
     Returns:
         float64 [N]: 1 yes, 0 no, NaN for an image of neither side, which says nothing about f.
@@ -86,7 +86,7 @@ def truth(aim: Aim, labels: ArrayLike) -> F64:
         found = y[:, None] == np.asarray(target.classes)
         return np.where(found.any(axis=1), (found @ places) >= aim.threshold, np.nan)
     ours = np.isin(y, target.classes)
-    theirs = ~ours if target.against is None else np.isin(y, target.against)
+    theirs = ~ours & (y >= 0) if target.against is None else np.isin(y, target.against)
     return np.where(ours | theirs, ours, np.nan)
 
 

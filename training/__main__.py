@@ -15,7 +15,7 @@ import typer
 
 from models.errors import ModelsError
 from training import data_verbs
-from training.config import RunConfig, load_config, load_data_set
+from training.config import DataSetConfig, RunConfig, load_config, load_data_set
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -48,6 +48,14 @@ def _open(config: Path, runs: Path) -> tuple[RunConfig, RunFolder]:
     return loaded, RunFolder(runs, loaded)
 
 
+def _at_hand(data: RunConfig | DataSetConfig, runs: Path) -> RunFolder | None:
+    """The run of a config, where it has trained a domain network here."""
+    from training.runfolder import RunFolder
+
+    trained = isinstance(data, RunConfig) and (runs / data.name / "checkpoints" / "domain.pt").exists()
+    return RunFolder(runs, data) if trained and isinstance(data, RunConfig) else None
+
+
 @app.command("run")
 def run_command(
     config: Config, runs: Runs = DEFAULT_RUNS, bundles: Bundles = DEFAULT_BUNDLES, dry_run: DryRun = False
@@ -76,7 +84,7 @@ def prepare_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
 
 @app.command("train-classifier")
 def train_classifier_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
-    """Train the reference classifier f and the domain network."""
+    """Train the reference classifier f, unless a black box is brought, and the domain network."""
     from training.prepare import prepare
     from training.train_classifier import train_classifiers
 
@@ -221,13 +229,27 @@ def evaluate_command(
 
 
 @app.command("audit")
-def audit_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
-    """Train classifiers with planted cues and shuffled labels, see if the method tells, and probe the run's."""
-    from training.audit import audit
+def audit_command(
+    config: Config,
+    runs: Runs = DEFAULT_RUNS,
+    bundle: PublishedBundle = "",
+    bundles: Bundles = DEFAULT_BUNDLES,
+) -> None:
+    """Train classifiers with planted cues and shuffled labels, see if the method tells, and probe the run's own.
+
+    With --bundle, a published classifier is audited on the data set, as `evaluate --bundle` measures one.
+    """
+    from training.audit import audit, audit_published
     from training.bars import held_to_bars
     from training.card import figure_row
+    from training.measure import evaluation_folder
 
-    found = audit(*_open(config, runs))
+    if bundle:
+        data = load_data_set(config)
+        folder = evaluation_folder(runs, data, bundle)
+        found = audit_published(data, bundles, bundle, folder, _at_hand(data, runs))
+    else:
+        found = audit(*_open(config, runs))
     for trial in found.details["planted_cue"]["trials"]:
         verdict = "right" if trial["right"] else "wrong"
         typer.echo(f"planted: {trial['planted']:20} named: {', '.join(trial['named']) or 'nothing'} ({verdict})")
@@ -324,12 +346,9 @@ def refit_command(
     """
     from training.measure import named
     from training.refit import refit
-    from training.runfolder import RunFolder
 
     data = load_data_set(config)
-    at_hand = isinstance(data, RunConfig) and (runs / data.name / "checkpoints" / "domain.pt").exists()
-    run = RunFolder(runs, data) if at_hand and isinstance(data, RunConfig) else None
-    for path in refit(data, bundles, named(bundle), run):
+    for path in refit(data, bundles, named(bundle), _at_hand(data, runs)):
         typer.echo(path)
 
 

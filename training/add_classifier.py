@@ -12,20 +12,18 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.bundle import FOLDERS, Bundle, write_bundle
-from models.errors import BundleExists, ClassifierMisfit
+from models.errors import BundleExists
 from models.manifest import (
     Aim,
     Attribute,
     Checks,
     ClassifierManifest,
-    EndpointSource,
-    ImageSpec,
     Metric,
     Provenance,
     SpaceManifest,
@@ -37,38 +35,29 @@ from models.store import Store
 from models.traversal import Latent
 from training.attributes import attribute_notes, find_attributes, search_time, with_main
 from training.bars import held_to_bars
-from training.blackbox import (
-    AskedClassifier,
-    BlackBoxConfig,
-    OnnxFile,
-    PythonCallable,
-    open_black_box,
-    served_source,
-    source_digest,
-)
+from training.black_box_config import BlackBoxConfig, ProvenanceConfig, PythonCallable
+from training.blackbox import open_black_box, served_source, source_digest
 from training.budget import CHECKS, LEAST_QUESTIONS, Budget
-from training.bundles import GOLDEN_PAIRS, GOLDEN_SEED, GOLDEN_TOLERANCE_CLASSIFIER, direction_file, golden_answers
+from training.bundles import GOLDEN_PAIRS, GOLDEN_SEED, direction_file, golden_answers
 from training.choose_mode import choose_mode, mode_note
-from training.config import ChecksConfig, DirectionConfig, Section, load_toml
+from training.config import ChecksConfig, DirectionConfig, load_toml
 from training.device import describe_device
 from training.direction_search import check_config, search
 from training.errors import ConfigError, DataError
 from training.evaluate import AskedNetworks, open_bundles
-from training.feature_map import Exposed, expose
 from training.fit_direction import direction_notes
 from training.fit_gate import LEAST_RIGHT, checks_on
 from training.further_directions import Found
 from training.kept_answers import KeptAnswers
 from training.ledger import Ledger
 from training.onnx_networks import Network, open_network
+from training.packed import GOLDEN_TOLERANCE_CLASSIFIER, how_to_serve, packed, refuse_another_where_served
 from training.picture_folder import ImagesConfig, read_images, read_labelled
 from training.questions import Space
 from training.runfolder import write_atomically
+from training.section import Section
 from training.unmeasured import unmeasured_documents
 from workers.endpoints import Endpoints
-
-NOWHERE = EndpointSource(endpoint="nowhere", model="not-served-yet")
-"""Stands in the manifest of a function that is not served yet, which no store receives."""
 
 
 class TargetConfig(Section):
@@ -87,16 +76,6 @@ class TargetConfig(Section):
         return Aim(target=target, threshold=self.threshold)
 
 
-class ProvenanceConfig(Section):
-    """What the classifier was trained on, for its card."""
-
-    dataset: str
-    licence: str
-    attribution: str
-    images: int = Field(default=0, ge=0)
-    intended_use: str
-
-
 class AddedClassifierConfig(Section):
     """A further classifier for a published space."""
 
@@ -113,6 +92,11 @@ class AddedClassifierConfig(Section):
     direction: DirectionConfig = DirectionConfig()
     checks: ChecksConfig = ChecksConfig()
     provenance: ProvenanceConfig
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        self.black_box.refuse_classes(len(self.classifier.classes))
+        return self
 
     @property
     def sha256(self) -> str:
@@ -157,7 +141,7 @@ def add_classifier(
     begun = time.monotonic()
     if (bundles / FOLDERS["classifier"] / config.id / str(config.version)).exists():
         raise BundleExists(f"{config.id}/{config.version} exists; a version never changes, write the next one")
-    source, brought = served_source(config.black_box)
+    source, _ = served_source(config.black_box)
     if source is None and runs is None:
         raise ConfigError("a Python function that is nowhere served has no bundle: name a folder for what is found")
     bundle = Store(bundles).open_space(config.space, config.space_version)
@@ -168,18 +152,18 @@ def add_classifier(
     labelled = read_labelled(config.images, image) if config.direction.nuisances else None
     target = config.classifier
     check_config(config.direction, target.classes, target.aim, labelled)
-    seen = exposed(config.black_box, image, len(target.classes))
+    box = packed(config.black_box, image, len(target.classes))
     work = None if runs is None else runs / config.id
-    kept = KeptAnswers(work and work / f"answers-{source_digest(config.black_box, brought)[:12]}.jsonl")
+    kept = KeptAnswers(work and work / f"answers-{source_digest(config.black_box, box.brought)[:12]}.jsonl")
     f = open_black_box(config.black_box, image, len(target.classes), endpoints, kept)
     space = open_space(bundle)
     golden = space.render(space.draw(GOLDEN_PAIRS, GOLDEN_SEED))
     f.refuse_another(to_float(golden))
     golden_file = golden_answers(golden, f)  # now, so that a search that goes on can tell whether f is still the same
-    once_more = 0 if source is None else GOLDEN_PAIRS  # the engine replays them
-    if isinstance(config.black_box.source, PythonCallable) and source is not None:
+    once_more = GOLDEN_PAIRS if box.is_served else 0  # the engine replays them
+    if isinstance(config.black_box.source, PythonCallable) and box.is_served:
         once_more += 1 + GOLDEN_PAIRS
-        refuse_another_where_served(config, image, endpoints, golden, f)
+        refuse_another_where_served(config.black_box, len(target.classes), image, endpoints, golden, f)
     budget, ledger = Budget(config.questions), Ledger()
     with ledger.step("directions", f):
         asked = {
@@ -199,10 +183,7 @@ def add_classifier(
         classes=target.classes,
         target=target.aim.target,
         threshold=target.threshold,
-        source=source or NOWHERE,
-        input=config.black_box.input,
-        output=config.black_box.output,
-        feature_map=seen and seen.feature_map,
+        **box.says,
         directions=tuple(found.directions),
         walk={name: d.walk for name, d in found.directions.items()},
         aims=found.aims,
@@ -214,13 +195,12 @@ def add_classifier(
     files: dict[str, bytes | Path] = {
         "direction.npz": direction_file(found.directions),
         "golden.npz": golden_file,
-        **brought,
-        **(seen.files() if seen else {}),
+        **box.files,
     }
     with TemporaryDirectory() as folder:  # the engine explains bundles: this one as it would be without mode and bounds
         write_bundle(Path(folder), manifest, files)
         candidate = Store(Path(folder)).open_classifier(config.id, config.version)
-        if source is not None:
+        if box.is_served:
             open_bundles(bundle, candidate, endpoints)  # as a worker will, golden pairs and all
         model = AskedNetworks(f.ask, bundle, candidate)
         before = f.images_asked
@@ -239,29 +219,12 @@ def add_classifier(
         update={"mode": mode["mode"], "checks": checks, "provenance": provenance(config, hours)}
     )
     told = documents(config, manifest, found, [mode_note(mode), checks_note(checks), ledger.note()])
-    if source is not None:
+    if box.is_served:
         return write_bundle(bundles, manifest, {**files, **told})
     assert work is not None
     for name, content in {"direction.npz": direction_file(found.directions), **told}.items():
         write_atomically(work / name, content)
     return work
-
-
-def refuse_another_where_served(
-    config: AddedClassifierConfig, image: ImageSpec, endpoints: Endpoints, golden: np.ndarray, f: AskedClassifier
-) -> None:
-    """Holds a function against the same function behind its address, about golden images uint8 [N, C, S, S].
-
-    Raises:
-        ClassifierMisfit: they answer otherwise.
-        ClassifierUnreachable: the address is not configured, or does not answer.
-    """
-    assert isinstance(config.black_box.source, PythonCallable)
-    there = config.black_box.model_copy(update={"source": config.black_box.source.served_as})
-    served = open_black_box(there, image, len(config.classifier.classes), endpoints)
-    apart = float(np.abs(served(to_float(golden)) - f(to_float(golden))).max())
-    if apart > GOLDEN_TOLERANCE_CLASSIFIER:
-        raise ClassifierMisfit(f"the function and what is served as it answer otherwise, by {apart:.3g} of probability")
 
 
 def closing(config: AddedClassifierConfig, path: Path) -> str:
@@ -270,17 +233,9 @@ def closing(config: AddedClassifierConfig, path: Path) -> str:
     if not isinstance(function, PythonCallable) or function.served_as is not None:
         return f"published {path}"
     return (
-        f"found, and not published: {path}. No service imports a Python function. Put it behind an address with "
-        f"`python -m training serve-classifier {function.function}`, say in the config where (`served_as`), and give "
-        "the same command again: f's answers are kept, and the bundle is written with that endpoint."
+        f"found, and not published: {path}. {how_to_serve(function)}: f's answers are kept, and the bundle is written "
+        "with that endpoint."
     )
-
-
-def exposed(black_box: BlackBoxConfig, image: ImageSpec, classes: int) -> Exposed | None:
-    """f with its feature map, where it is a file that has one within reach."""
-    if not isinstance(black_box.source, OnnxFile):
-        return None
-    return expose(black_box.source.path, image, classes, black_box.input, black_box.output)
 
 
 def take_apart(found: Found, space: Space, f: Network, aim: Aim, samples: int) -> tuple[Attribute, ...]:

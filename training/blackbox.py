@@ -13,17 +13,17 @@ import json
 import sys
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from models.manifest import ClassifierInput, ClassifierOutput, EndpointSource, ImageSpec, OnnxSource, Source
+from models.manifest import EndpointSource, ImageSpec, OnnxSource, Source
 from models.reading import Ask, Port, Reading
-from training.config import Section
+from training.black_box_config import BlackBoxConfig, OnnxFile, PythonCallable
 from training.errors import ConfigError
 from training.kept_answers import KeptAnswers
 from workers.remote import Endpoints, connect
@@ -40,31 +40,6 @@ class BlackBox(Protocol):
         """Images float32 [N, C, S, S] in [-1, 1] -> probabilities float64 [N, K]."""
 
 
-class OnnxFile(Section):
-    """f as an ONNX file; it travels inside the bundle."""
-
-    kind: Literal["onnx"] = "onnx"
-    path: Path
-
-
-class PythonCallable(Section):
-    """f as `module:function`, importable where training runs. No service imports it: see `served_source`."""
-
-    kind: Literal["callable"] = "callable"
-    function: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-    """Takes the declared input, gives the declared output, both as numpy arrays."""
-    served_as: EndpointSource | None = None
-    """Where the same function answers for services, by `training serve-classifier`; None: nowhere yet."""
-
-
-class BlackBoxConfig(Section):
-    """Where f is, what it reads, how it answers. The section `[black_box]` of a config."""
-
-    source: Annotated[OnnxFile | EndpointSource | PythonCallable, Field(discriminator="kind")]
-    input: ClassifierInput = ClassifierInput()
-    output: ClassifierOutput = ClassifierOutput()
-
-
 class AskedClassifier:
     """A `BlackBox` that counts what it was asked.
 
@@ -75,23 +50,24 @@ class AskedClassifier:
 
     Attributes:
         ask: f itself, asked only about what is not kept.
+        kept: the answers that it need not give again.
         images_asked: how many images f has answered about; of kept answers, see `KeptAnswers.images_asked`.
     """
 
     def __init__(self, call: Ask, reading: Reading, kept: KeptAnswers | None = None) -> None:
-        self._call, self._reading, self._kept = call, reading, kept
+        self._call, self._reading, self.kept = call, reading, kept
         self.ask: Ask = call if kept is None else kept.over(call)
         self._asked = 0
 
     @property
     def images_asked(self) -> int:
         """See the class."""
-        return self._asked if self._kept is None else self._kept.images_asked
+        return self._asked if self.kept is None else self.kept.images_asked
 
     def refuse_another(self, x: np.ndarray) -> None:
-        """Asks f anew about images [N, C, S, S] whose answers may be kept: ConfigError if they have become others."""
-        if self._kept is not None:
-            self._kept.refuse_another(self._call, self._reading.prepare(x))
+        """Asks f anew about images [N, C, S, S] whose answers may be kept: ClassifierReplaced if they are others."""
+        if self.kept is not None:
+            self.kept.refuse_another(self._call, self._reading.prepare(x))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Images float32 [N, C, S, S] in [-1, 1] -> probabilities float64 [N, K].
@@ -166,6 +142,11 @@ def whole_onnx(path: Path) -> bytes | Path:
         raise
     except Exception as error:  # protobuf's and onnx's own kinds, none of them of one family
         raise ConfigError(f"{path.name} cannot be read as one ONNX file: {error}") from error
+
+
+def fingerprint(config: BlackBoxConfig) -> str:
+    """Tells one f from another, as `source_digest` does. Raises ConfigError where its file cannot be read."""
+    return source_digest(config, served_source(config)[1])
 
 
 def _external(tensor: onnx.TensorProto) -> dict[str, str]:

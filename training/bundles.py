@@ -16,18 +16,19 @@ from models.bundle import FOLDERS, Bundle, write_bundle
 from models.manifest import Aim, ClassifierManifest, Manifest, Metric, Provenance, SpaceManifest, SpaceRef
 from models.pixels import encode_png, to_float, to_uint8
 from models.traversal import Direction, load_directions, logit
+from training.black_box_config import BlackBoxConfig, OnnxFile
 from training.config import RunConfig
 from training.data import image_spec
 from training.device import describe_device
-from training.feature_map import expose
 from training.onnx_networks import Network, open_network
+from training.packed import GOLDEN_TOLERANCE_CLASSIFIER, Packed, packed
 from training.prepare import load_split
+from training.run_classifier import open_f
 from training.runfolder import RunFolder
 
 GOLDEN_PAIRS = 4
 GOLDEN_SEED = 4
 GOLDEN_TOLERANCE_SPACE = 0.02  # of [-1, 1] and of a standard deviation of w: room for other processors, not for faults
-GOLDEN_TOLERANCE_CLASSIFIER = 0.005  # of probabilities
 SAMPLE_PSI = 0.7
 SAMPLE_DRAWS = 256
 SAMPLE_PROBABILITY = 0.2
@@ -38,10 +39,11 @@ Change = tuple[Bundle[Any], Manifest, Mapping[str, bytes]]
 """A bundle as it is, its next manifest, and files that are added or take the place of others."""
 
 
-def open_networks(run: RunFolder) -> dict[str, Network]:
-    """The exported networks of a run as functions; StepMissing before `export`."""
-    names = ("mapping", "generator", "encoder", "classifier")
-    return {name: open_network(run.need("onnx", f"{name}.onnx", verb="export")) for name in names}
+def open_networks(config: RunConfig, run: RunFolder) -> dict[str, Network]:
+    """The exported networks of a run as functions, and the classifier that it explains; StepMissing before `export`."""
+    names = ("mapping", "generator", "encoder")
+    exported = {name: open_network(run.need("onnx", f"{name}.onnx", verb="export")) for name in names}
+    return {**exported, "classifier": open_f(config, run)}
 
 
 def draw_latents(mapping: Network, n: int, latent_size: int, seed: int) -> np.ndarray:
@@ -69,7 +71,7 @@ def write_space(root: Path, config: RunConfig, run: RunFolder, metrics: Metrics,
         metrics: for the manifest; empty for a candidate.
         extra: further files: report and card.
     """
-    networks = open_networks(run)
+    networks = open_networks(config, run)
     w = draw_latents(networks["mapping"], GOLDEN_PAIRS, config.gan.latent_size, GOLDEN_SEED)
     x = networks["generator"](w)
     images = to_uint8(x)
@@ -110,10 +112,9 @@ def write_classifier(
         directions: by name, `main` first.
         aims: of the directions that are not about the classifier's own target.
     """
-    networks, c = open_networks(run), config.classifier
+    networks, c = open_networks(config, run), config.classifier
     w = draw_latents(networks["mapping"], GOLDEN_PAIRS, config.gan.latent_size, GOLDEN_SEED)
-    network = run.need("onnx", "classifier.onnx", verb="export")
-    seen = expose(network, image_spec(config.data), len(config.data.classes))
+    box = packed_f(config, run)
     manifest = ClassifierManifest(
         id=c.id,
         version=config.version,
@@ -122,21 +123,29 @@ def write_classifier(
         classes=config.data.classes,
         target=c.aim.target,
         threshold=c.threshold,
-        feature_map=seen and seen.feature_map,
+        **box.says,
         directions=tuple(directions),
         walk={name: d.walk for name, d in directions.items()},
         aims=dict(aims),
         golden_tolerance=GOLDEN_TOLERANCE_CLASSIFIER,
         metrics=metrics,
-        provenance=provenance(config, run),
+        provenance=provenance_of_f(config, run),
     )
     files: dict[str, bytes | Path] = {
-        "classifier.onnx": network,
-        **(seen.files() if seen else {}),
+        **box.files,
         "direction.npz": direction_file(directions),
         "golden.npz": golden_answers(to_uint8(networks["generator"](w)), networks["classifier"]),
     }
     return write_bundle(root, manifest, {**files, **extra})
+
+
+def packed_f(config: RunConfig, run: RunFolder) -> Packed:
+    """The run's classifier as a bundle holds it: its black box, or its own exported network."""
+    image, classes = image_spec(config.data), len(config.data.classes)
+    if config.black_box is not None:
+        return packed(config.black_box, image, classes)
+    network = run.need("onnx", "classifier.onnx", verb="export")
+    return packed(BlackBoxConfig(source=OnnxFile(path=network)), image, classes)
 
 
 def direction_file(directions: Mapping[str, Direction]) -> bytes:
@@ -175,6 +184,15 @@ def provenance(config: RunConfig, run: RunFolder) -> Provenance:
         hours=round(run.hours(*TRAININGS), 2),
         intended_use=config.space.intended_use,
     )
+
+
+def provenance_of_f(config: RunConfig, run: RunFolder) -> Provenance:
+    """Where the classifier comes from: of a black box what its owner says, or that nothing is known of it."""
+    told, whole = config.provenance, provenance(config, run)
+    if config.black_box is None:
+        return whole
+    unknown = {"dataset": "not known (the classifier came as a black box)", "licence": "not known", "attribution": ""}
+    return whole.model_copy(update={"images": 0, "kimg": None, **(unknown if told is None else told.model_dump())})
 
 
 def sample_image(networks: dict[str, Network], config: RunConfig) -> np.ndarray:

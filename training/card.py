@@ -17,7 +17,7 @@ from models.manifest import ClassifierManifest, Manifest, Metric
 from training import plots
 from training.bars import MEANINGS, bar_in_words
 from training.pictures import Pictures, grid, webp
-from training.report import Metrics, Report, Strip
+from training.report import DOMAIN, Metrics, Report, Strip
 
 THUMB_PX = 128  # pictures of larger spaces are shown in this size
 SHEET_COLUMNS = 12
@@ -70,7 +70,8 @@ def origin(manifest: Manifest) -> str:
     """On what the bundle was trained, where, and for how long."""
     p = manifest.provenance
     kimg = "" if p.kimg is None else f" The generator saw {p.kimg:.0f},000 images."
-    return f"Trained on {p.images:,} images: {p.dataset}.{kimg} Hardware: {p.hardware}, {p.hours:.1f} h."
+    trained = f"Trained on {p.images:,} images" if p.images else "Trained on"  # of a black box it may not be known
+    return f"{trained}: {p.dataset}.{kimg} Hardware: {p.hardware}, {p.hours:.1f} h."
 
 
 def card_html(manifest: Manifest, report: Report, pictures: Pictures, *, real: bool = False) -> str:
@@ -275,9 +276,10 @@ def audits_part(report: Report) -> str:
             f'<td class="{"met" if t["right"] else "missed"}">{"right" if t["right"] else "wrong"}</td></tr>'
             for t in cues["trials"]
         )
+        plain = escape(cues.get("plain", DOMAIN))
         parts.append(
             "<p>Can the audit find a shortcut? Small classifiers learned images of which one class carried a cue; then "
-            "each was asked about a library of probes, and so was the domain network, in which nothing was planted.</p>"
+            f"each was asked about a library of probes, and so was {plain}, in which nothing was planted.</p>"
             f"<table><tr><th>planted</th><th>the audit names</th><th></th></tr>{rows}</table>"
         )
     if own := report.audits.get("classifier"):

@@ -16,10 +16,11 @@ import numpy as np
 from models.manifest import Mode
 from training.bundles import write_again
 from training.config import RunConfig
-from training.evaluate import Networks, explain_all, open_model
+from training.evaluate import Networks, explain_all
 from training.fit_direction import MODE, candidates
 from training.outcomes import Outcome
 from training.prepare import load_split
+from training.run_model import open_candidates
 from training.runfolder import RunFolder, write_atomically
 
 CHOICE = MODE
@@ -37,7 +38,7 @@ def choose_run_mode(config: RunConfig, run: RunFolder) -> dict[str, Any]:
     Raises:
         BundleNotFound: `fit-direction` has not been run yet.
     """
-    model = open_model(candidates(run), config.classifier.id, config.version)
+    model = open_candidates(config, run)
     val = load_split(run, "val").images
     choice = choose_mode(model, val, config.direction.mode_images, config.seed)
     classifier = model.classifier.manifest.model_copy(update={"mode": choice["mode"]})

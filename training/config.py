@@ -9,15 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from models.manifest import Aim, Target
+from training.black_box_config import BlackBoxConfig, ProvenanceConfig
 from training.errors import ConfigError
+from training.section import Section
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 AboveZero = Annotated[float, Field(gt=0)]
 FromZero = Annotated[float, Field(ge=0)]
+Words = Annotated[dict[str, str], Field(default_factory=dict)]
 Stem = Literal["coarse", "fine"]
 Block = Literal["bottleneck", "basic"]
 """A ResNet's first convolution. coarse: 7 x 7 with stride 2, as published for 224 px. fine: 3 x 3 with stride 1, for
@@ -34,14 +37,8 @@ def _power_of_two(value: int) -> int:
 SizePx = Annotated[int, Field(ge=8, le=2048), AfterValidator(_power_of_two)]
 
 
-class Section(BaseModel):
-    """A part of the config: immutable, and strict about its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class SourceConfig(Section):
-    """One batch of images: a zip file or a folder, and the CSV that labels them (both relative to `data.root`)."""
+    """One batch of images: a zip file or a folder, and the CSV that describes them (both relative to `data.root`)."""
 
     images: str
     labels: str
@@ -56,12 +53,13 @@ class DataConfig(Section):
     size_px: SizePx
     channels: Literal[1, 3]
     classes: tuple[str, ...]  # the label column holds their names, or whole numbers in their order
+    labelled: bool = True  # false: no label column is read, and the classes are those that a black box answers
     splits: dict[Literal["train", "val", "test"], tuple[str, ...]]
     left_out: tuple[str, ...] = ()  # words of the split column whose rows are not used; any other must be in splits
     file_column: str = "file"
     split_column: str = "split"
     label_column: str = "label"
-    label_classes: dict[str, str] = {}  # the class that a word of the label column means: {"0" = "KL 0-1", …}
+    label_classes: Words  # the class that a word of the label column means: {"0" = "KL 0-1", …}
     patient_column: str = "patient"
     mirror: bool  # left-right flips are allowed: true for knees, false for chests
     quarter_turns: bool = False  # turns by 90 degrees are allowed: true for histology
@@ -86,7 +84,7 @@ class DataConfig(Section):
 
 
 class ClassifierConfig(Section):
-    """The reference classifier f, and the smaller domain network whose features measure distances."""
+    """The reference classifier f, where no black box is brought, and the smaller domain network of every run."""
 
     id: str
     title: str
@@ -110,6 +108,7 @@ class ClassifierConfig(Section):
     domain_passes: Positive = 20
     domain_width: Positive = 32
     domain_stem: Stem = "coarse"
+    student_images: Positive = 20_000  # of train that a black box is asked about, at most, where there are no labels
 
     @property
     def aim(self) -> Aim:
@@ -233,14 +232,14 @@ class ChecksConfig(Section):
 class GateConfig(ChecksConfig):
     """What tells images and explanations that cannot be trusted from those that can (`training fit-gate`)."""
 
-    faults: dict[str, str] = {}  # label column → its word for damaged images, which are no examples of right ones
+    faults: Words  # label column → its word for damaged images, which are no examples of right ones
     train_images: Positive = 6000  # that the detector learns from, at most
     passes: Positive = 4
     width: Positive = 8  # of the detector
     val_images: Positive = 600  # that the gate's weights and thresholds are fitted on, at most
     refused: Share = 0.03  # of val images that the gate calls foreign; bounds what it refuses of right ones
     cautioned: Share = 0.05  # of val images that it calls unusual, besides
-    others: dict[str, str] = {}  # images of other kinds, to measure the gate on alone: name → zip file below `root`
+    others: Words  # images of other kinds, to measure the gate on alone: name → zip file below `root`
     test_images: Positive = 300  # of each foreign kind that it is measured on, at most
 
 
@@ -253,7 +252,7 @@ class SpaceConfig(Section):
 
 
 class RunConfig(Section):
-    """A whole run, from a folder of images to two bundles."""
+    """A whole run, from a folder of images to two bundles; with a black box, it is that which the run explains."""
 
     name: str
     seed: int = 0
@@ -261,6 +260,8 @@ class RunConfig(Section):
     space: SpaceConfig
     data: DataConfig
     classifier: ClassifierConfig
+    black_box: BlackBoxConfig | None = None  # None: a reference classifier is trained on the labels
+    provenance: ProvenanceConfig | None = None  # of the black box
     gan: GanConfig
     encoder: EncoderConfig
     direction: DirectionConfig
@@ -280,6 +281,12 @@ class RunConfig(Section):
             raise ValueError("classifier: target_classes and against_classes must name classes, each once")
         if c.against_classes is None and len(sides) == count:
             raise ValueError("classifier: target_classes are all classes; none is left against them")
+        if self.black_box is not None:
+            self.black_box.refuse_classes(count)
+        if self.black_box is None and not self.data.labelled:
+            raise ValueError("data.labelled = false needs [black_box]: no classifier can be trained without labels")
+        if self.black_box is None and self.provenance is not None:
+            raise ValueError("[provenance] tells what a black box was trained on, and there is no [black_box]")
         return self
 
     @property
@@ -295,6 +302,7 @@ class DataSetConfig(Section):
     seed: int = 0
     data: DataConfig
     evaluate: EvaluateConfig = EvaluateConfig()
+    audit: AuditConfig = AuditConfig()
     gate: GateConfig = GateConfig()
 
 
@@ -308,7 +316,7 @@ def load_config(path: Path) -> RunConfig:
 
 
 def load_data_set(path: Path) -> RunConfig | DataSetConfig:
-    """Reads a run config, or one that holds a data set alone: `name`, `seed`, `[data]` and `[evaluate]`.
+    """Reads a run config, or one that holds a data set alone: `name`, `seed`, `[data]`, and how it is measured.
 
     Raises:
         ConfigError: as `load_config`.

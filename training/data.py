@@ -38,7 +38,7 @@ class ImageSet:
 
     Attributes:
         images: uint8 [N, C, S, S].
-        labels: int64 [N], indices into the classes.
+        labels: int64 [N], indices into the classes; `rows.UNLABELLED` throughout where the data set has no labels.
         patients: str [N]; images of one patient are never in two splits.
         files: str [N], names as in the CSV.
         extras: str [N] each, by column: what else the CSV says of every image, empty where it says nothing.

@@ -45,6 +45,7 @@ def prepare_dicom_command(
     label_tag: Annotated[
         str | None, typer.Option(help="Instead: header element of the label, e.g. BodyPartExamined.")
     ] = None,
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Instead: nothing says a label.")] = False,
     patient_tag: Annotated[str, typer.Option(help="Header element that says whose image it is.")] = "PatientID",
     frame: Annotated[
         str | None, typer.Option(help="Of several: first, middle, last or a number. Else refused.")
@@ -62,6 +63,7 @@ def prepare_dicom_command(
         _options(out, max_corrupt, seed, shares),
         labels=labels,
         label_tag=label_tag,
+        unlabelled=unlabelled,
         patient_tag=patient_tag,
         frame=frame,
         max_side=max_side,
@@ -190,13 +192,15 @@ def split_patients_command(
     patient_column: Annotated[str, typer.Option(help="Whom an image belongs to.")] = "patient",
     label_column: Annotated[str, typer.Option(help="What is to be spread evenly.")] = "label",
     split_column: Annotated[str, typer.Option(help="Column to add.")] = "split",
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="The table says no label: spread nothing.")] = False,
     seed: Seed = 0,
     shares: Shares = DEFAULT_SHARES,
 ) -> None:
     """Add a split by patient, stratified by label, to a CSV that has none."""
     from training.split_table import split_table
 
-    columns = {"patient_column": patient_column, "label_column": label_column, "split_column": split_column}
+    label = None if unlabelled else label_column
+    columns = {"patient_column": patient_column, "label_column": label, "split_column": split_column}
     _tell(out, split_table(labels, out, **columns, shares=read_shares(shares), seed=seed))
 
 
@@ -221,5 +225,8 @@ def _names(text: str) -> list[str]:
 
 def _tell(out: Path, counts: Mapping[str, Counter[str]]) -> None:
     for split, labels in counts.items():
-        typer.echo(f"{split:5} {labels.total():7} images  " + "  ".join(f"{k}: {n}" for k, n in sorted(labels.items())))
+        typer.echo(
+            f"{split:5} {labels.total():7} images  "
+            + "  ".join(f"{k or 'unlabelled'}: {n}" for k, n in sorted(labels.items()))
+        )
     typer.echo(f"wrote {out}")

@@ -29,6 +29,7 @@ def prepare_dicom(
     *,
     labels: Path | None = None,
     label_tag: str | None = None,
+    unlabelled: bool = False,
     patient_tag: str = "PatientID",
     frame: str | None = None,
     max_side: int = 1024,
@@ -42,16 +43,17 @@ def prepare_dicom(
         labels: a CSV with file (relative to the folder) and label; patient, split and further columns where it has
             them. Only its files are read.
         label_tag: instead, the keyword of the header element that holds the label.
+        unlabelled: instead, nothing says a label; the column stays empty.
         patient_tag: the element that says whose image it is, where no CSV does.
         frame: which one of several: first, middle, last or a number; None refuses files of several frames.
         max_side: of the images that are written, in pixels.
         report: told a line for everything that is left out.
 
     Raises:
-        DataError: neither or both sources of labels, an unknown keyword, or what `prepare_set` raises.
+        DataError: no or several sources of labels, an unknown keyword, or what `prepare_set` raises.
     """
-    if (labels is None) == (label_tag is None):
-        raise DataError("say either --labels or --label-tag")
+    if (labels is not None) + (label_tag is not None) + unlabelled != 1:
+        raise DataError("say either --labels or --label-tag, or --unlabelled where there are none")
     for keyword in (patient_tag, *([label_tag] if label_tag else [])):
         known_tag(keyword)
     if frame is not None and frame not in FRAMES and not frame.isdecimal():
@@ -74,7 +76,7 @@ def prepare_dicom(
             raise header
         patient = row.get("patient") or (number[header.patient] if header.patient else "")
         label = row.get("label") or header.label
-        if not patient or not label:
+        if not patient or not (label or unlabelled):
             raise Unusable(f"nothing says {'its label' if patient else 'whose image it is'}")
         more = {key: value for key, value in row.items() if key not in COLUMNS} | {"source": name}
         pixels = shrunk(read_pixels(folder / name, header, frame), max_side)
@@ -84,6 +86,7 @@ def prepare_dicom(
         "verb": "prepare-dicom",
         "labels": hashlib.sha256(labels.read_bytes()).hexdigest() if labels else None,
         "label_tag": label_tag,
+        **({"unlabelled": True} if unlabelled else {}),
         "patient_tag": patient_tag,
         "frame": frame,
         "max_side": max_side,

@@ -2,6 +2,7 @@
 
 TrainingError
 ├── ConfigError        the run config says something it may not
+│   └── ClassifierReplaced  a black box is another than the one whose answers are kept
 ├── DataError          images or labels cannot be used
 │   ├── LeakageError   a patient stands in two splits
 │   └── Unusable       a raw file gives no image
@@ -25,6 +26,12 @@ class ConfigError(TrainingError):
     """The run config cannot be used."""
 
     code = "config-error"
+
+
+class ClassifierReplaced(ConfigError):
+    """A black box answers otherwise than it did."""
+
+    code = "classifier-replaced"
 
 
 class DataError(TrainingError):

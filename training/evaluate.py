@@ -24,6 +24,7 @@ from models.traversal import surrogate_logit, walk
 from training import metrics
 from training.blackbox import configured_endpoints
 from training.feature_network import describe
+from training.kept_answers import KeptAnswers
 from training.markers import Marked, is_kept
 from training.onnx_networks import Network, open_network
 from training.outcomes import Outcome
@@ -68,6 +69,25 @@ class AskedNetworks(Networks):
 
     def _open_classifier(self, *_: object) -> tuple[Ask, None]:
         return self._f, None
+
+
+class KeptNetworks(OfflineNetworks):
+    """Networks whose f is asked only about images whose answers are not kept; golden pairs are replayed as ever."""
+
+    def __init__(self, kept: KeptAnswers, space: Bundle[SpaceManifest], classifier: Bundle[ClassifierManifest]) -> None:
+        super().__init__(space, classifier, "cpu", 1, configured_endpoints())
+        self._over = kept.over(self._ask_proven)
+
+    def classify_all(self, x: np.ndarray) -> np.ndarray:
+        """As `Networks.classify_all`."""
+        return self._reading.ask(self._over, x)
+
+    def _ask_proven(self, batch: np.ndarray) -> np.ndarray:
+        """f itself; another version of a remote one has to prove that it is the same before its answers are kept."""
+        answers = self._ask(batch)
+        if self._proven_version is not None and self.remote and self.remote.model_version != self._proven_version:
+            self._replay_classifier()
+        return answers
 
 
 def open_model(bundles: Path, classifier_id: str, version: int | None = None) -> Networks:

@@ -28,7 +28,11 @@ PARITY_SHARE = 1e-4  # largest difference between torch and ONNX Runtime, as a s
 PROBES = 16
 DRIFT_IMAGES = 1000
 BITS: dict[str, Bits] = {"mapping": 8, "generator": 8, "encoder": 8, "classifier": 16}
-NETWORKS = tuple(BITS)
+
+
+def exported(config: RunConfig) -> tuple[str, ...]:
+    """The networks that a run exports; a black box is none of its own."""
+    return tuple(name for name in BITS if name != "classifier" or config.black_box is None)
 
 
 class Softmax(nn.Module):
@@ -46,6 +50,8 @@ class Softmax(nn.Module):
 def export_networks(config: RunConfig, run: RunFolder) -> dict[str, float]:
     """Leaves `onnx/{mapping,generator,encoder,classifier}.onnx` and `onnx/drift.json`; returns the drift.
 
+    Where the config brings a black box, there is no classifier among them.
+
     Raises:
         StepMissing: a network has not been trained yet.
         ExportMismatch: ONNX Runtime computes something else than torch.
@@ -55,13 +61,14 @@ def export_networks(config: RunConfig, run: RunFolder) -> dict[str, float]:
     with torch.no_grad():
         w = G.mapping(z)
         x = G.synthesis(w).clamp(-1, 1)
-    classifier = Softmax(load_network(config, run, "classifier").cpu()).eval()
     full = {
         "mapping": translate(G.mapping, z, "z", "w"),
         "generator": translate(G.synthesis, w, "w", "x"),
         "encoder": translate(load_whole_encoder(config, run).cpu(), x, "x", "w"),
-        "classifier": translate(classifier, x, "x", "probabilities"),
     }
+    if "classifier" in exported(config):
+        classifier = Softmax(load_network(config, run, "classifier").cpu()).eval()
+        full["classifier"] = translate(classifier, x, "x", "probabilities")
     small = {name: compact(model, BITS[name]) for name, model in full.items()}
     images = load_split(run, "val").images[:DRIFT_IMAGES]
     drift = measure_drift(full, small, images, z.numpy(), config.classifier.target_classes)
@@ -114,8 +121,9 @@ def measure_drift(
         "mapping": [network(z) / w.std(axis=0) for network in networks["mapping"]],
         "generator": drawn,
         "encoder": [network(x) / w.std(axis=0) for network in networks["encoder"]],
-        "classifier": [network(x)[:, list(target_classes)].sum(axis=1) for network in networks["classifier"]],
     }
+    if "classifier" in networks:
+        pairs["classifier"] = [network(x)[:, list(target_classes)].sum(axis=1) for network in networks["classifier"]]
     drift = {}
     for name, (before, after) in pairs.items():
         difference = np.abs(before.astype(np.float64) - after)

@@ -16,6 +16,7 @@ from training.errors import StepMissing
 from training.fit_direction import candidates
 from training.onnx_networks import Network, open_network
 from training.questions import Space
+from training.run_classifier import open_own_black_box
 from training.runfolder import RunFolder, write_atomically
 
 
@@ -34,7 +35,8 @@ def find_run_attributes(config: RunConfig, run: RunFolder) -> dict[str, Any]:
     kept = store.open_space(config.space.id, config.version)
     if kept.manifest.gate is None:
         raise StepMissing("nothing tells where images fall apart: run `python -m training fit-gate` first")
-    f, samples = open_network(classifier.file("classifier.onnx")), config.direction.attribute_samples
+    own, samples = config.black_box is None, config.direction.attribute_samples
+    f = open_network(classifier.file("classifier.onnx")) if own else open_own_black_box(config, run)
     change, file, found = take_apart_anew(classifier, open_space(kept), f, samples)
     manifest = classifier.manifest.model_copy(update=change)
     write_again(candidates(run), (kept, kept.manifest, {}), (classifier, manifest, {"direction.npz": file}))

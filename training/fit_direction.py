@@ -34,10 +34,11 @@ def fit_direction(config: RunConfig, run: RunFolder) -> dict[str, Any]:
 
     Raises:
         StepMissing: the networks have not been exported yet.
+        ClassifierMisfit, ClassifierUnreachable, CheckpointForeign: f is a black box that cannot be asked.
         DataError: f answers all generated images alike, or a label column cannot be used.
         ConfigError: the config asks for a direction that these classes or columns cannot have.
     """
-    networks = open_networks(run)
+    networks = open_networks(config, run)
     space = describe_space(config, run, networks)
     labelled = None
     if config.direction.nuisances:

@@ -19,13 +19,14 @@ from training.compact import compact
 from training.config import ChecksConfig, DataSetConfig, GateConfig, RunConfig
 from training.data import ImageSet
 from training.errors import DataError
-from training.evaluate import Networks, open_model
+from training.evaluate import Networks
 from training.export import Softmax, translate
 from training.fit_direction import candidates
 from training.gate import examine, fit, train_detector
 from training.judging import examine_explanations, look
 from training.onnx_networks import Network, open_network
 from training.prepare import load_split
+from training.run_model import open_candidates
 from training.runfolder import RunFolder, write_atomically
 from training.train_classifier import load_network
 
@@ -47,7 +48,7 @@ def fit_gate(config: RunConfig, run: RunFolder) -> tuple[SpaceManifest, Classifi
         DataError: too few val images are as they should be.
     """
     train, right = load_split(run, "train"), shuffled_right(load_split(run, "val"), config)
-    model = open_model(candidates(run), config.classifier.id, config.version)
+    model = open_candidates(config, run)
     if model.space.manifest.gate is None:
         detector = run.file("onnx", GATE)
         if not detector.exists():
@@ -56,7 +57,7 @@ def fit_gate(config: RunConfig, run: RunFolder) -> tuple[SpaceManifest, Classifi
         space = with_gate(model, detector.read_bytes(), right, config)
         files = {GATE: detector.read_bytes()}
         write_again(candidates(run), (model.space, space, files), (model.classifier, model.classifier.manifest, {}))
-        model = open_model(candidates(run), config.classifier.id, config.version)
+        model = open_candidates(config, run)
     second = export_second_opinion(config, run)
     classifier = with_checks(model, second, right, config.gate)
     space = model.space.manifest

@@ -15,7 +15,7 @@ import numpy as np
 
 from models.errors import ClassifierMisfit
 from models.reading import Ask, Batch
-from training.errors import ConfigError
+from training.errors import ClassifierReplaced
 
 ALIKE = 0.01
 """How far an answer may lie from the kept one, absolutely and in proportion: room for rounding, not for another f."""
@@ -72,7 +72,7 @@ class KeptAnswers:
         """Asks f again about images, and holds what it says against what is kept of them.
 
         Raises:
-            ConfigError: f answers otherwise than it did: it has been replaced.
+            ClassifierReplaced: f answers otherwise than it did.
         """
         kept = [self._answers.get(digest(image)) for image in batch]
         if all(answer is None for answer in kept):
@@ -81,7 +81,9 @@ class KeptAnswers:
             if before is not None and not (
                 before.shape == now.shape and np.allclose(before, now, ALIKE, ALIKE, equal_nan=True)
             ):
-                raise ConfigError(f"the classifier answers otherwise than in {self._path}: remove it to begin anew")
+                raise ClassifierReplaced(
+                    f"the classifier answers otherwise than in {self._path}: remove it to begin anew"
+                )
 
     def _keep(self, names: list[str], answers: np.ndarray) -> None:
         with self._lock:

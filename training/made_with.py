@@ -1,6 +1,7 @@
 """Which settings each step of a run depends on, and which finished steps a changed config leaves out of date. Pure.
 
-Data, generator and seed are not told here: a run folder belongs to them (`training.runfolder`).
+Data, generator and seed are not told here: a run folder belongs to them (`training.runfolder`). A black box counts as
+a setting. It is told by a digest, since a file may change under its name, and not by its place.
 """
 
 from __future__ import annotations
@@ -47,8 +48,12 @@ def _all_but(section: str, form: type[BaseModel], *keys: str) -> tuple[str, ...]
     return _names(section, *(key for key in form.model_fields if key not in keys))
 
 
+BLACK_BOX = "black_box"
+WHOLE = {"provenance"}  # sections that may be missing, kept as one value
+NEVER_BEFORE = {f"{BLACK_BOX}.f": None}  # what earlier versions made, which did not tell, they made without
 LABELS = _names("classifier", "target_classes", "against_classes", "batch", "lr", "weight_decay", "label_smoothing")
 SMALL = LABELS + _names("classifier", "domain_width", "domain_stem")
+STUDENT = (*_names("classifier", "student_images"), BLACK_BOX)  # of the domain network, where there are no labels
 F = LABELS + _names("classifier", "block", "layers", "width", "stem", "teacher_passes", "teacher_share")
 ENCODER = _names("encoder", "layers", "width", "stem", "batch", "lr", "weight_decay", "dtype")
 REAL = _names("encoder", "real_lr", *(f"{of}_weight" for of in ("synthetic", "pixel", "feature", "logit", "latent")))
@@ -57,7 +62,7 @@ DIRECTION = (
     *_all_but("direction", DirectionConfig, "attribute_samples", "mode_images"),
     *_names("classifier", "id", "title", "target", "threshold"),
     *_names("data", "fit", "dataset", "modality", "licence", "attribution", "preprocessing_note"),
-    *("space", "version"),
+    *("space", "version", BLACK_BOX, "provenance"),
 )
 
 
@@ -99,23 +104,42 @@ STEPS = {
 def steps_before(config: RunConfig, name: str) -> Iterator[str]:
     """All steps whose output a step takes, directly or by way of others."""
     for before in STEPS[name].after:
-        if before != "teacher" or config.classifier.teacher_passes:
+        if before not in left_out(config):
             yield before
             yield from steps_before(config, before)
 
 
-def depends_on(config: RunConfig, name: str) -> dict[str, Any]:
-    """The settings that a step's output rests on: its own, and those of all steps before it with their lengths."""
-    found = dict(_pick(config, STEPS[name].settings))
+def left_out(config: RunConfig) -> set[str]:
+    """The trainings that a config has no need of: a teacher, and, where a black box is brought, any classifier."""
+    if config.black_box is not None:
+        return {"teacher", "classifier"}
+    return set() if config.classifier.teacher_passes else {"teacher"}
+
+
+def depends_on(config: RunConfig, name: str, f: str | None = None) -> dict[str, Any]:
+    """The settings that a step's output rests on: its own, and those of all steps before it with their lengths.
+
+    Args:
+        config: that the step is made with.
+        name: of the step.
+        f: digest of the black box; None where the config brings none.
+    """
+    found = dict(_pick(config, settings_of(config, name), f))
     for before in steps_before(config, name):
-        found |= _pick(config, STEPS[before].settings + STEPS[before].lengths)
+        found |= _pick(config, settings_of(config, before) + STEPS[before].lengths, f)
     return found
 
 
-def changes(config: RunConfig, name: str, made_with: Settings) -> dict[str, tuple[Any, Any]]:
+def settings_of(config: RunConfig, name: str) -> tuple[str, ...]:
+    """A step's own settings: without labels, the domain network learns a black box's answers."""
+    student = name == "domain" and not config.data.labelled
+    return STEPS[name].settings + (STUDENT if student else ())
+
+
+def changes(config: RunConfig, name: str, made_with: Settings, f: str | None = None) -> dict[str, tuple[Any, Any]]:
     """What a step was made with and what the config says now, where they differ; a key that is newer does not count."""
-    now = depends_on(config, name)
-    return {key: (was, now[key]) for key, was in made_with.items() if key in now and now[key] != was}
+    now, was_made = depends_on(config, name, f), {**NEVER_BEFORE, **made_with}
+    return {key: (was, now[key]) for key, was in was_made.items() if key in now and now[key] != was}
 
 
 def remedy(outdated: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> str:
@@ -135,13 +159,17 @@ def remedy(outdated: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> str:
     )
 
 
-def _pick(config: RunConfig, names: tuple[str, ...]) -> dict[str, Any]:
+def _pick(config: RunConfig, names: tuple[str, ...], f: str | None) -> dict[str, Any]:
     stored = config.model_dump(mode="json")
+    declared = {key: value for key, value in (stored[BLACK_BOX] or {}).items() if key != "source"}
+    stored[BLACK_BOX] = {"f": f, **declared}
     found = {}
     for name in names:
         section, _, key = name.partition(".")
         value = stored[section]
-        if key:
+        if name in WHOLE:
+            found[name] = value
+        elif key:
             found[name] = value[key]
         elif isinstance(value, dict):
             found |= {f"{section}.{key}": inner for key, inner in value.items()}

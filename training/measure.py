@@ -16,6 +16,7 @@ import numpy as np
 from models.aim import truth
 from models.manifest import Aim, ImageSpec, Manifest, Metric
 from models.pixels import to_float, to_uint8
+from models.store import Store
 from models.traversal import logit
 from training import metrics
 from training.attributes import CHOICE, search_time
@@ -32,7 +33,7 @@ from training.gate_figures import gate_figures, verdict_figures
 from training.image_sets import set_figures, strip_fid_ratio
 from training.map_figures import map_figures
 from training.mode_figures import explain_otherwise, marker_figures, mode_figures, other_mode, residual_figures
-from training.notes import run_notes
+from training.notes import run_notes, unlabelled_notes
 from training.onnx_networks import Network, open_network
 from training.outcomes import (
     SPACE_FIGURES,
@@ -49,6 +50,7 @@ from training.outcomes import (
 from training.pictures import Pictures
 from training.prepare import load_split
 from training.report import Report, digests, load, save
+from training.run_model import open_candidates
 from training.runfolder import RunFolder, read_log, write_atomically
 
 SURROGATE_DRAWS = 200
@@ -209,7 +211,7 @@ def measure_run(config: RunConfig, run: RunFolder) -> Report:
         StepOutdated: one was made with other settings.
     """
     run.refuse_outdated("attributes", "mode", "gate")
-    model = open_model(candidates(run), config.classifier.id, config.version)
+    model = open_candidates(config, run)
     features = open_network(export_features(config, run))
     test = load_split(run, "test")
     report = with_gate(evaluate(model, test, config.evaluate, config.seed, features), model, test, config)
@@ -245,7 +247,7 @@ def measure_published(config: RunConfig | DataSetConfig, bundles: Path, bundle: 
     report = with_gate(evaluate(model, test, config.evaluate, config.seed, features), model, test, config)
     report = with_search_time(report, model.classifier.manifest.metrics)
     absent = "The space was published without its feature network: no distance between sets of images is measured."
-    notes = () if features is not None else (absent,)
+    notes = (*((absent,) if features is None else ()), *unlabelled_notes(config.data))
     return keep(folder, model, report.model_copy(update={"notes": notes}))
 
 
@@ -285,8 +287,9 @@ def write_cards(folder: Path, *manifests: Manifest) -> list[Path]:
 
 def write_run_cards(config: RunConfig, run: RunFolder) -> list[Path]:
     """Writes the cards of a run's candidates into its folder; StepMissing when nothing has been measured yet."""
-    model = open_model(candidates(run), config.classifier.id, config.version)
-    return write_cards(run.path, model.space.manifest, model.classifier.manifest)
+    store = Store(candidates(run))
+    space = store.open_space(config.space.id, config.version)
+    return write_cards(run.path, space.manifest, store.open_classifier(config.classifier.id, config.version).manifest)
 
 
 def write_local_cards(config: RunConfig, run: RunFolder) -> list[Path]:
@@ -295,7 +298,7 @@ def write_local_cards(config: RunConfig, run: RunFolder) -> list[Path]:
     Raises:
         StepMissing: nothing has been measured yet.
     """
-    model = open_model(candidates(run), config.classifier.id, config.version)
+    model = open_candidates(config, run)
     report, test = load(run.path), load_split(run, "test")
     p = model.classify(to_float(test.images))
     inputs = test.images[starts(p, model.aim("main").threshold)]

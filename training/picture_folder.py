@@ -12,13 +12,13 @@ from pydantic import Field
 
 from models.manifest import ImageSpec
 from models.pixels import prepare
-from training.config import Section
 from training.data import UNREADABLE, reason
 from training.dicom import read_image
 from training.errors import ConfigError, DataError
 from training.further_directions import Labelled
 from training.rows import read_table
 from training.runfolder import progress
+from training.section import Section
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm"}
 

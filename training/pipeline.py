@@ -13,7 +13,7 @@ from training.choose_mode import choose_run_mode
 from training.config import GanConfig, RunConfig
 from training.direction_search import check_config
 from training.errors import ConfigError, DataError
-from training.export import NETWORKS, export_networks
+from training.export import export_networks, exported
 from training.find_attributes import find_run_attributes
 from training.fit_direction import fit_direction
 from training.fit_gate import fit_gate, has_gate
@@ -25,6 +25,7 @@ from training.refine_encoder import refine_encoder
 from training.refinement import train_refinement
 from training.report import AUDIT
 from training.rows import extras_of, read_all_rows, split_of
+from training.run_classifier import answers_file, described, is_served, open_own_black_box, opened
 from training.runfolder import RunFolder
 from training.snapshots import choose_snapshot, kept
 from training.train_classifier import train_classifiers
@@ -42,6 +43,8 @@ def run_all(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
         BundleExists: this version has been published already.
     """
     sets = prepare(config, run)
+    if config.black_box is not None and not answers_file(run).exists():
+        open_own_black_box(config, run)  # so that what is wrong with it is known before any training
     train_classifiers(config, run, sets["train"], sets["val"])
     if config.gan.imported is None:
         train_gan(config, run, sets["train"])
@@ -50,7 +53,7 @@ def run_all(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
     train_encoder(config, run)
     refine_encoder(config, run, sets["train"])
     train_refinement(config, run, sets["train"])
-    if not all((run.path / "onnx" / f"{name}.onnx").exists() for name in NETWORKS):
+    if not all((run.path / "onnx" / f"{name}.onnx").exists() for name in exported(config)):
         export_networks(config, run)
     if not (run.path / "direction" / "choice.json").exists():
         fit_direction(config, run)
@@ -62,7 +65,7 @@ def run_all(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
         choose_run_mode(config, run)
     if not (run.path / "report.json").exists():
         measure_run(config, run)
-    if not (run.path / AUDIT).exists():
+    if config.data.labelled and not (run.path / AUDIT).exists():
         audit(config, run)
     return publish(config, run, bundles)
 
@@ -75,12 +78,13 @@ def source_of_generator(gan: GanConfig) -> str:
 
 
 def check_data(config: RunConfig) -> list[str]:
-    """Reads the tables of a run and looks for all that can be wrong before an image is opened.
+    """Reads the tables of a run, opens its black box, and looks for all that can be wrong before an image is opened.
 
     Returns:
         What is no error, but may be a mistake, a line each.
 
     Raises:
+        ClassifierMisfit, ClassifierUnreachable: the black box is not as declared, or cannot be asked.
         DataError: images or a table are missing, or a table cannot be used.
         LeakageError: a patient stands in two splits.
         ConfigError: a direction or fault is asked for that these classes or columns cannot have.
@@ -96,7 +100,27 @@ def check_data(config: RunConfig) -> list[str]:
     check_config(config.direction, data.classes, config.classifier.aim, labelled)
     if strange := set(config.gate.faults) - set(columns):
         raise ConfigError(f"[gate] faults names {', '.join(sorted(strange))}, which is no column of the labels")
+    if config.black_box is not None:
+        opened(config)
+        if not is_served(config.black_box):
+            told.append("the black box is nowhere served (`served_as`); until it is, all is made and nothing published")
     return told
+
+
+def source_of_classifier(config: RunConfig) -> str:
+    """In words: what the run explains, and what its domain network learns."""
+    f = config.classifier
+    taught = "labels" if config.data.labelled else f"its answers about {f.student_images:,} train images at most"
+    if config.black_box is not None:
+        return f"{described(config.black_box)}, which answers; the domain network {f.domain_passes} passes on {taught}"
+    return f"{f.passes} passes, then the domain network {f.domain_passes}"
+
+
+def extent_of_audit(config: RunConfig) -> str:
+    """In words: what the audits train, or that there are none."""
+    if not config.data.labelled:
+        return "none: there are no labels"
+    return f"{config.audit.shuffles} classifiers on shuffled labels, 3 with a planted cue"
 
 
 def plan(config: RunConfig, runs: Path) -> list[str]:
@@ -112,14 +136,14 @@ def plan(config: RunConfig, runs: Path) -> list[str]:
     return [
         f"run folder       {folder} ({done})",
         f"data             {len(data.sources)} sources, {data.size_px} px, {data.channels} channel(s)",
-        f"classifier       {f.passes} passes, then the domain network {f.domain_passes}",
+        f"classifier       {source_of_classifier(config)}",
         f"generator        {source_of_generator(gan)}",
         f"encoder          {encoder.total_kimg:g} thousand generated images, then {encoder.real_kimg:g} real",
         f"direction        {config.direction.samples:,} questions to f, {len(config.direction.blends)} walks on val",
         f"gate             {config.gate.passes} passes, thresholds from {config.gate.val_images} val images and "
         f"{config.gate.check_images} explanations",
         f"attributes       {config.direction.attribute_samples:,} questions more",
-        f"audit            {config.audit.shuffles} classifiers on shuffled labels, 3 with a planted cue",
+        f"audit            {extent_of_audit(config)}",
         f"bundles          spaces/{config.space.id}/{config.version}, classifiers/{f.id}/{config.version}",
         *(f"look at this     {line}" for line in told),
     ]

@@ -7,25 +7,34 @@ from pathlib import Path
 from typing import Any
 
 from models.bundle import Bundle, write_bundle
-from models.manifest import Manifest, SpaceRef
+from models.manifest import ClassifierManifest, Manifest, Source, SpaceRef
 from models.store import Store
+from training.black_box_config import PythonCallable
+from training.blackbox import configured_endpoints
 from training.bundles import carried, following_version
 from training.card import card_html, card_markdown
 from training.config import DataSetConfig, RunConfig
-from training.errors import StepMissing
+from training.data import image_spec
+from training.errors import ConfigError, StepMissing
 from training.feature_network import FEATURES, export_features
 from training.fit_direction import candidates
 from training.measure import PICTURES, named
+from training.packed import how_to_serve, refuse_another_where_served
 from training.pictures import Pictures
 from training.report import Report, digests, load
 from training.runfolder import RunFolder
 from training.unmeasured import made_of
+
+PLACES = {"data": {"root"}, "gan": {"imported"}, "black_box": {"source"}}
+"""Settings that only say where something lies on a machine."""
 
 
 def publish(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Path]:
     """Writes the run's candidates, file by file, into a store, with the figures that `evaluate` and `audit` measured.
 
     Raises:
+        ConfigError: the classifier is a Python function that is nowhere served.
+        ClassifierMisfit: it is served, and answers otherwise there.
         StepMissing: nothing has been measured yet, or other files than these.
         StepOutdated: it was measured, or made, with other settings.
         BundleExists: this version has been published already.
@@ -38,18 +47,40 @@ def publish(config: RunConfig, run: RunFolder, bundles: Path) -> tuple[Path, Pat
     space = store.open_space(config.space.id, config.version)
     if report.measured != digests(space, classifier):
         raise StepMissing("report.json is of other files than these: run `python -m training evaluate` again")
+    source = source_for_services(config, classifier)
     told = {"config": _shown(config)}
     extra = documents(space.manifest, report, pictures, told) | {FEATURES: export_features(config, run).read_bytes()}
     written = (
         write_bundle(bundles, space.manifest.model_copy(update={"metrics": report.space}), {**carried(space), **extra}),
         write_bundle(
             bundles,
-            classifier.manifest.model_copy(update={"metrics": report.classifier}),
+            classifier.manifest.model_copy(update={"metrics": report.classifier, "source": source}),
             {**carried(classifier), **documents(classifier.manifest, report, pictures, told)},
         ),
     )
     run.log("publish", space=str(config.space.id), classifier=str(config.classifier.id))
     return written
+
+
+def source_for_services(config: RunConfig, candidate: Bundle[ClassifierManifest]) -> Source:
+    """Where a service finds the run's classifier: as the candidate says, but for a function, which has to be served.
+
+    Raises:
+        ConfigError: it is nowhere served.
+        ClassifierMisfit: it answers otherwise there.
+        ClassifierUnreachable: the address is not configured, or does not answer.
+    """
+    black_box, manifest = config.black_box, candidate.manifest
+    if black_box is None or not isinstance(black_box.source, PythonCallable):
+        return manifest.source
+    if (served := black_box.source.served_as) is None:
+        raise ConfigError(f"measured, and not published. {how_to_serve(black_box.source)}")
+    golden = candidate.arrays("golden.npz")
+    image, answers = image_spec(config.data), golden["probabilities"]
+    refuse_another_where_served(
+        black_box, len(manifest.classes), image, configured_endpoints(), golden["images"], lambda _: answers
+    )
+    return served
 
 
 def publish_evaluation(config: RunConfig | DataSetConfig, bundles: Path, bundle: str, folder: Path) -> list[Path]:
@@ -98,7 +129,8 @@ def _with_figures(
     whence = (
         f"Measured on version {manifest.version}, from which this one differs in its figures and in what it is called."
     )
-    whole = report.model_copy(update={"notes": (*made.pop("notes"), *report.notes, whence)})
+    notes = tuple(dict.fromkeys((*made.pop("notes"), *report.notes, whence)))
+    whole = report.model_copy(update={"notes": notes})
     update = {"version": following_version(bundles, manifest), "metrics": report.figures(manifest.kind), **changes}
     after = manifest.model_copy(update=update)
     return write_bundle(
@@ -120,5 +152,5 @@ def documents(manifest: Manifest, report: Report, pictures: Pictures, more: dict
 
 def _shown(config: RunConfig | DataSetConfig) -> dict[str, Any]:
     """A config without places of the machine."""
-    shown: dict[str, Any] = json.loads(config.model_dump_json(exclude={"data": {"root"}, "gan": {"imported"}}))
+    shown: dict[str, Any] = json.loads(config.model_dump_json(exclude=PLACES))
     return shown

@@ -12,12 +12,13 @@ from pydantic import Field
 from models.bundle import Bundle
 from models.manifest import Manifest, Metric
 from training.bars import BETWEEN, held_to_bars
-from training.config import Section
 from training.errors import StepMissing
 from training.runfolder import write_atomically
+from training.section import Section
 
 REPORT, AUDIT = "report.json", "audit.json"
 SPACE_CURVES = ("training",)
+DOMAIN = "the run's domain network"  # in which nothing was planted, unless an audit says otherwise
 
 Metrics = dict[str, Metric]
 
@@ -47,11 +48,14 @@ class Audit(Section):
         figures: `planted_cue` and `random_label_auc`.
         details: the trials behind each, as JSON values.
         notes: what a reader must know, in sentences.
+        measured: as of a `Report`, where published bundles were audited; empty for a run, whose folder tells what is
+            out of date.
     """
 
     figures: Metrics
     details: dict[str, Any]
     notes: tuple[str, ...] = ()
+    measured: dict[str, str] = Field(default_factory=dict)
 
 
 class Report(Section):
@@ -129,7 +133,7 @@ def save(folder: Path, report: Report) -> None:
 
 
 def load(folder: Path) -> Report:
-    """The folder's report, with what its audits found.
+    """The folder's report, with what its audits found; an audit of other files than those that were measured is none.
 
     Raises:
         StepMissing: nothing has been measured yet, or by another version of the report.
@@ -141,5 +145,7 @@ def load(folder: Path) -> Report:
     if "measured" not in content:
         raise StepMissing(f"{REPORT} is of an older form: run `python -m training evaluate` again")
     report = Report.model_validate(content)
-    audit = folder / AUDIT
-    return report.with_audit(Audit.model_validate_json(audit.read_text())) if audit.exists() else report
+    if not (folder / AUDIT).exists():
+        return report
+    audit = Audit.model_validate_json((folder / AUDIT).read_text())
+    return report.with_audit(audit) if audit.measured in ({}, report.measured) else report

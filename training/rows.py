@@ -15,6 +15,9 @@ from pathlib import Path
 from training.config import DataConfig, SourceConfig
 from training.errors import DataError, LeakageError
 
+UNLABELLED = -1
+"""Stands for the class of an image whose class nobody knows."""
+
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV by column, without the white space around a cell; a cell that is not there is "".
@@ -47,7 +50,8 @@ def _stripped(path: Path, line: int, row: dict[str | None, str | list[str] | Non
 def read_rows(config: DataConfig, source: SourceConfig) -> list[dict[str, str]]:
     """The rows of a source's CSV that belong to it, checked; DataError names what is wrong with them."""
     rows = read_table(config.root / source.labels)
-    needed = {config.file_column, config.split_column, config.label_column, config.patient_column}
+    needed = {config.file_column, config.split_column, config.patient_column}
+    needed |= {config.label_column} if config.labelled else set()
     missing = needed - set(rows[0] if rows else ())
     if missing:
         raise DataError(f"{source.labels}: no column {', '.join(sorted(missing))}")
@@ -144,7 +148,9 @@ def split_of(config: DataConfig, row: dict[str, str]) -> str:
 
 
 def label_of(config: DataConfig, row: dict[str, str]) -> int:
-    """The row's label as an index into the classes; DataError when it is none."""
+    """The row's label as an index into the classes, `UNLABELLED` where none are read; DataError when it is none."""
+    if not config.labelled:
+        return UNLABELLED
     text = row[config.label_column]
     text = config.label_classes.get(text, text)
     if text in config.classes:

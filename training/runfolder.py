@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from training.blackbox import fingerprint
 from training.config import RunConfig
 from training.distributed import refuse_strangers
 from training.errors import CheckpointForeign, StepMissing, StepOutdated
@@ -48,12 +49,17 @@ class RunFolder:
     Raises:
         CheckpointForeign: the folder was made with a config that says something else about the data, the networks or
             the seed (lengths of training may differ: a longer run goes on from a shorter one).
-        ConfigError: `torchrun` started several processes, and they have not joined.
+        ConfigError: `torchrun` started several processes, and they have not joined; or the black box is a file that
+            cannot be read.
+
+    Attributes:
+        f: digest of the black box that the run explains; None where it explains its own classifier.
     """
 
     def __init__(self, root: Path, config: RunConfig) -> None:
         refuse_strangers()
         self.config = config
+        self.f = None if config.black_box is None else fingerprint(config.black_box)
         self.path = root / config.name
         self.path.mkdir(parents=True, exist_ok=True)
         stored = self.path / "config.json"
@@ -90,7 +96,7 @@ class RunFolder:
             StepOutdated: a setting that one of these depends on has changed since; names all that is out of date.
         """
         made_with = self._made_with()
-        found = {name: changes(self.config, name, made_with[name]) for name in STEPS if name in made_with}
+        found = {name: changes(self.config, name, made_with[name], self.f) for name in STEPS if name in made_with}
         there = {name for name in found if (self.path / STEPS[name].leaves).exists()}
         outdated = {name: changed for name, changed in found.items() if changed and name in there}
         asked = {*steps, *(before for step in steps for before in steps_before(self.config, step))}
@@ -104,7 +110,7 @@ class RunFolder:
     def _remember(self, step: str) -> None:
         """Keeps the settings that a step is made with."""
         before = self._made_with()
-        if step in STEPS and before.get(step) != (now := depends_on(self.config, step)):
+        if step in STEPS and before.get(step) != (now := depends_on(self.config, step, self.f)):
             write_atomically(self.file("made_with.json"), json.dumps({**before, step: now}, indent=1).encode())
 
     def save(self, name: str, state: dict[str, Any]) -> None:

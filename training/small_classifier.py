@@ -1,9 +1,17 @@
-"""Trains the small classifiers that the audits ask: the domain network's architecture, two answers, a few passes."""
+"""Trains the small classifiers that the audits ask: the domain network's architecture, two answers, a few passes.
+
+Each is kept in a folder, so that an audit that was stopped goes on, and one that is repeated trains nothing again.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -20,6 +28,45 @@ LR = 1e-3
 WEIGHT_DECAY = 0.05
 SMOOTHING = 0.05
 WIDTH = 32
+
+
+@dataclass(frozen=True)
+class SmallClassifiers:
+    """Small classifiers, each trained once and kept.
+
+    Attributes:
+        folder: where they are kept, a file each.
+        passes, seed, mirror: as of `train_small`.
+    """
+
+    folder: Path
+    passes: int
+    seed: int
+    mirror: bool
+
+    def learn(self, name: str, images: np.ndarray, truth: np.ndarray) -> ResNet:
+        """The classifier of that name, trained or, where it has been trained on just this already, read.
+
+        Args:
+            name: of its file.
+            images, truth: as of `train_small`.
+        """
+        recipe = {"passes": self.passes, "images": crc32(images.tobytes()), "labels": crc32(truth.tobytes())}
+        path = self.folder / f"{name}.pt"
+        if path.exists() and (state := torch.load(path, map_location="cpu", weights_only=True))["recipe"] == recipe:
+            network = build(images.shape[1])
+            network.load_state_dict(state["network"])
+            return network.eval().to(choose_device(), memory_format=torch.channels_last)  # as it was trained
+        network = train_small(images, truth, self.passes, self.seed, self.mirror, name)
+        self._keep(path, {"network": network.state_dict(), "recipe": recipe})
+        return network
+
+    def _keep(self, path: Path, state: dict[str, Any]) -> None:
+        """Whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, path)
 
 
 def build(channels: int, width: int = WIDTH) -> ResNet:

@@ -19,7 +19,7 @@ def split_table(
     out: Path,
     *,
     patient_column: str = "patient",
-    label_column: str = "label",
+    label_column: str | None = "label",
     split_column: str = "split",
     shares: Mapping[str, float] = SHARES,
     seed: int = 0,
@@ -29,7 +29,7 @@ def split_table(
     Args:
         labels: a CSV with a row for every image.
         out: the CSV to write.
-        patient_column, label_column: columns that it has.
+        patient_column, label_column: columns that it has; None where nothing is to be spread evenly.
         split_column: the column to add.
         shares, seed: see `split_by_patient`.
 
@@ -44,7 +44,7 @@ def split_table(
         raise OutputExists(f"{out} exists; choose another name, or remove it first")
     rows = read_table(labels)
     columns = list(rows[0]) if rows else []
-    missing = {patient_column, label_column} - set(columns)
+    missing = {patient_column, *([label_column] if label_column else [])} - set(columns)
     if missing:
         raise DataError(f"{labels.name}: no column {', '.join(sorted(missing))}")
     if split_column in columns:
@@ -53,7 +53,7 @@ def split_table(
     if nobody:
         raise DataError(f"{labels.name}: line {nobody[0]} has no {patient_column}")
     patients = one_spelling(row[patient_column] for row in rows)
-    classes = [row[label_column] for row in rows]
+    classes = [row[label_column] if label_column else "" for row in rows]
     split_of = split_by_patient(patients, classes, shares=shares, seed=seed)
     text, counts = StringIO(), {split: Counter[str]() for split in shares}
     table = csv.DictWriter(text, [*columns, split_column])

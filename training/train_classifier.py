@@ -1,7 +1,9 @@
 """Trains the reference classifier f and the domain network on the labels of the data set.
 
 f is the black box that a run explains when it brings none of its own. The domain network is a small ResNet with a seed
-of its own; f never sees it, it never sees f, and its features measure how alike two sets of images are.
+of its own; f never sees it, it never sees f, and its features measure how alike two sets of images are. Where there are
+no labels it has to know the task from somewhere, and learns what a black box answers about real images
+(`training.student`).
 
 Deep networks learn slowly from a few thousand images. f may therefore have a teacher, a small network with a seed of
 its own, whose answers it learns beside the labels (Hinton et al. 2015); the domain network is never that teacher.
@@ -28,6 +30,7 @@ from training.device import choose_device, rng_state, set_rng_state
 from training.resnet import domain_resnet, resnet
 from training.runfolder import RunFolder, progress
 from training.schedule import set_learning_rate
+from training.student import ask_black_box
 
 AVERAGE_DECAY = 0.995
 ROTATION_MAX_RAD = math.radians(8)
@@ -55,8 +58,30 @@ class Recipe:
     teacher: str | None = None
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What a network learns, and how it is judged after every pass.
+
+    Attributes:
+        images: uint8 [N, C, S, S].
+        answers: int64 [N] or float32 [N, K], classes or probabilities.
+        smoothing: of the labels.
+        judged: the judgement's name in the log.
+        judge: a network → a number, the more the better.
+    """
+
+    images: np.ndarray
+    answers: np.ndarray
+    smoothing: float
+    judged: str
+    judge: Callable[[ResNet], float]
+
+
 def recipes(config: RunConfig) -> list[Recipe]:
-    """The networks that a run trains on labels, in order: f after its teacher, if it has one; the domain network."""
+    """The networks that a run trains, in order: f after its teacher, if it has one; the domain network.
+
+    Where a black box is brought, the domain network alone.
+    """
     c, channels, outputs = config.classifier, config.data.channels, len(config.data.classes)
 
     def small() -> ResNet:
@@ -71,6 +96,8 @@ def recipes(config: RunConfig) -> list[Recipe]:
     )
     domain = Recipe("domain", small, c.domain_passes, config.seed + 1000)
     teacher = Recipe("teacher", small, c.teacher_passes, config.seed + 2000)
+    if config.black_box is not None:
+        return [domain]
     return [teacher, f, domain] if c.teacher_passes else [f, domain]
 
 
@@ -107,9 +134,28 @@ def target_auc(config: RunConfig, network: ResNet, images: ImageSet) -> float:
 
 
 def train_classifiers(config: RunConfig, run: RunFolder, train: ImageSet, val: ImageSet) -> None:
-    """Trains f and the domain network; leaves `checkpoints/{classifier,domain}.pt`. Run again to resume."""
+    """Trains f and the domain network; leaves `checkpoints/{classifier,domain}.pt`. Run again to resume.
+
+    Raises:
+        ConfigError, ClassifierMisfit, ClassifierUnreachable, CheckpointForeign: there are no labels, and the black box
+            cannot be asked.
+    """
     for recipe in recipes(config):
         train_one(config, run, recipe, train, val)
+
+
+def lesson_of(config: RunConfig, run: RunFolder, train: ImageSet, val: ImageSet) -> Lesson:
+    """The labels or, where there are none, what the black box answers."""
+    if config.data.labelled:
+        smoothing = config.classifier.label_smoothing
+        return Lesson(train.images, train.labels, smoothing, "val_auc", lambda n: target_auc(config, n, val))
+    asked, aim = ask_black_box(config, run, train, val), config.classifier.aim
+
+    def likeness(network: ResNet) -> float:
+        apart = read(aim, probabilities(network, asked.val_images)) - read(aim, asked.val_answers)
+        return 1 - float(np.abs(apart).mean())
+
+    return Lesson(asked.images, asked.answers, 0.0, "val_likeness", likeness)
 
 
 def train_one(config: RunConfig, run: RunFolder, recipe: Recipe, train: ImageSet, val: ImageSet) -> None:
@@ -120,25 +166,28 @@ def train_one(config: RunConfig, run: RunFolder, recipe: Recipe, train: ImageSet
     average = copy.deepcopy(network).requires_grad_(False)
     c = config.classifier
     optimiser = torch.optim.AdamW(network.parameters(), lr=c.lr, weight_decay=c.weight_decay)
-    steps = math.ceil(len(train) / c.batch)
-    done, best, best_auc = 0, average.state_dict(), 0.0
+    done, best, best_score = 0, average.state_dict(), 0.0
     if (state := run.load(recipe.name)) is not None:
         moving = {"network": network, "average": average, "optimiser": optimiser}
         for name, part in moving.items():
             part.load_state_dict(state[name])
-        done, best, best_auc = state["passes"], state["best"], state["best_auc"]
+        done, best, best_score = state["passes"], state["best"], state["best_auc"]
         set_rng_state(state["rng"])
+    if done >= recipe.passes:
+        return
+    lesson = lesson_of(config, run, train, val)
+    images, answers = torch.from_numpy(lesson.images), torch.from_numpy(lesson.answers)
+    steps = math.ceil(len(images) / c.batch)
     teacher = None if recipe.teacher is None else load_network(config, run, recipe.teacher)
     step = done * steps
-    images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
-    with progress(recipe.name, recipe.passes * len(train), done * len(train)) as advance:
+    with progress(recipe.name, recipe.passes * len(images), done * len(images)) as advance:
         for number in range(done + 1, recipe.passes + 1):
             network.train()
-            for index in torch.randperm(len(train)).split(c.batch):
+            for index in torch.randperm(len(images)).split(c.batch):
                 x = images[index].to(device).float() / 127.5 - 1
-                x, y = jitter(x, mirror=config.data.mirror), labels[index].to(device)
+                x, y = jitter(x, mirror=config.data.mirror), answers[index].to(device)
                 if teacher is None:
-                    loss = supervise(network, x, y, c.label_smoothing)
+                    loss = supervise(network, x, y, lesson.smoothing)
                 else:
                     loss = supervise(network, x, taught(teacher, x, y, c.teacher_share), 0.0)
                 set_learning_rate(optimiser, step / (recipe.passes * steps), c.lr)
@@ -148,11 +197,12 @@ def train_one(config: RunConfig, run: RunFolder, recipe: Recipe, train: ImageSet
                 step += 1
                 follow(average, network, step)
                 advance(len(index))
-            auc = target_auc(config, average, val)
-            if auc > best_auc:
-                best, best_auc = {k: v.clone() for k, v in average.state_dict().items()}, auc
-            run.log(recipe.name, images=number * len(train), loss=float(loss.detach()), val_auc=auc)
-            advance(0, f"val AUC {auc:.3f}")
+            score = lesson.judge(average)
+            if score > best_score:
+                best, best_score = {k: v.clone() for k, v in average.state_dict().items()}, score
+            judgement = {lesson.judged: score}
+            run.log(recipe.name, images=number * len(images), loss=float(loss.detach()), **judgement)
+            advance(0, f"{lesson.judged} {score:.3f}")
             run.save(
                 recipe.name,
                 {
@@ -161,7 +211,7 @@ def train_one(config: RunConfig, run: RunFolder, recipe: Recipe, train: ImageSet
                     "optimiser": optimiser.state_dict(),
                     "passes": number,
                     "best": best,
-                    "best_auc": best_auc,
+                    "best_auc": best_score,
                     "rng": rng_state(),
                 },
             )

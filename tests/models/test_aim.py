@@ -41,6 +41,11 @@ def test_an_image_of_neither_side_has_no_truth() -> None:
     np.testing.assert_array_equal(truth(aim(classes=(1,)), [0, 1, 2]), [0, 1, 0])
 
 
+def test_an_image_whose_class_nobody_knows_has_no_truth() -> None:
+    for known in (aim(classes=(1,)), aim(classes=(1,), against=(0,)), aim("expected_grade", 0.5, classes=(0, 1))):
+        assert np.isnan(truth(known, [-1, -1])).all()
+
+
 def test_the_truth_of_a_grade_lies_on_its_side_of_the_threshold() -> None:
     np.testing.assert_array_equal(
         truth(aim("expected_grade", 0.375, classes=(0, 1, 2, 3, 4)), range(5)), [0, 0, 1, 1, 1]

@@ -13,7 +13,8 @@ from models.errors import ClassifierMisfit
 from models.manifest import EndpointSource, OnnxSource
 from models.pixels import to_float
 from tests import toys
-from training.blackbox import BlackBoxConfig, PythonCallable, open_black_box, served_source
+from training.black_box_config import BlackBoxConfig, PythonCallable
+from training.blackbox import open_black_box, served_source
 from training.errors import ConfigError
 from workers.endpoints import Endpoints
 from workers.errors import ClassifierUnreachable

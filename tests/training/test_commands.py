@@ -30,6 +30,23 @@ attribution = "nobody"
 intended_use = "Tests."
 """
 
+DATA_SET = """
+name = "bands"
+[data]
+root = "."
+sources = [{ images = "images", labels = "labels.csv" }]
+size_px = 16
+channels = 1
+classes = ["absent", "slight", "clear"]
+labelled = false
+splits = { train = ["train"], val = ["val"], test = ["test"] }
+mirror = false
+dataset = "bands"
+modality = "drawing"
+licence = "CC0-1.0"
+attribution = "nobody"
+"""
+
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     """Exit status and what was said on stderr."""
@@ -72,6 +89,16 @@ def test_a_wrong_command_line_is_named(
     status, error = said(capsys, *arguments)
     assert status == 2
     assert complaint in error
+
+
+def test_an_audit_of_a_bundle_on_images_without_labels_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bands.toml"
+    path.write_text(DATA_SET)
+    status, error = said(capsys, "audit", "--config", str(path), "--bundle", "toy", "--runs", str(tmp_path))
+    assert status == 1
+    assert error.startswith("data-error: an audit needs labels")
 
 
 @pytest.mark.usefixtures("place")

@@ -14,7 +14,7 @@ from tests.training.raw_files import write_dicom
 from training.config import DataConfig, RunConfig, load_config
 from training.data import ImageSet, image_spec, read_images, read_splits
 from training.errors import ConfigError, DataError, LeakageError
-from training.rows import label_of
+from training.rows import UNLABELLED, label_of
 
 ROWS = [
     {"file": f"{split}{i}.png", "split": split, "label": str(i % 2), "patient": f"{split}{i // 2}"}
@@ -380,3 +380,12 @@ def test_words_of_the_label_column_may_be_pooled_into_classes(tmp_path: Path) ->
     pooled = config(tmp_path, classes=["mild", "severe"], label_classes=grades)
     labels = [label_of(pooled, {"file": "x.png", pooled.label_column: str(grade)}) for grade in range(5)]
     assert labels == [0, 0, 1, 1, 1]
+
+
+def test_images_without_labels_need_no_label_column_and_have_no_class(tmp_path: Path) -> None:
+    write(tmp_path, [{key: value for key, value in row.items() if key != "label"} for row in ROWS])
+    sets = read_splits(config(tmp_path, labelled=False))
+    assert {len(images) for images in sets.values()} == {4}
+    assert set(sets["train"].labels) == {UNLABELLED}
+    with pytest.raises(DataError, match=r"labels\.csv: no column label"):
+        read_splits(config(tmp_path))

@@ -95,6 +95,14 @@ def test_a_csv_may_give_label_patient_split_and_more(tmp_path: Path) -> None:
     assert image_of(tmp_path / "out", rows[0]).shape == (20, 30)
 
 
+def test_files_without_labels_make_a_set_without_labels(tmp_path: Path) -> None:
+    write_patients(tmp_path / "in", 6)
+    prepared(tmp_path / "in", tmp_path / "out", unlabelled=True)
+    rows = rows_of(tmp_path / "out")
+    assert {row["label"] for row in rows} == {""}
+    assert {row["split"] for row in rows} == {"train", "val", "test"}
+
+
 def test_a_patient_whom_the_csv_puts_into_two_splits_is_refused(tmp_path: Path) -> None:
     write_patients(tmp_path / "in", 2)
     (tmp_path / "labels.csv").write_text("file,label,patient,split\nS0/IM0,no,A,train\nS1/IM0,yes,A,test\n")

@@ -41,7 +41,7 @@ def find(path: Path) -> dict[str, Any]:
     """What the verb finds for the candidates in a folder."""
     names = SimpleNamespace(id="toy"), SimpleNamespace(id="toy-space")
     direction = SimpleNamespace(attribute_samples=1500)
-    config = SimpleNamespace(classifier=names[0], space=names[1], version=1, direction=direction)
+    config = SimpleNamespace(classifier=names[0], space=names[1], version=1, direction=direction, black_box=None)
     return find_run_attributes(cast(RunConfig, config), cast(RunFolder, Folder(path)))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.training.tiny import tiny_config
+from training.black_box_config import BlackBoxConfig, PythonCallable
 from training.config import RunConfig
 from training.errors import CheckpointForeign, StepOutdated
 from training.fit_direction import candidates, write_candidates
@@ -39,7 +40,9 @@ def config(tmp_path: Path) -> RunConfig:
 
 
 def test_every_setting_of_a_step_is_known(config: RunConfig) -> None:
-    known = {key for name in STEPS for key in depends_on(changed(config, "classifier", teacher_passes=1), name)}
+    unlabelled = changed(config, "data", labelled=False)
+    asked = (changed(config, "classifier", teacher_passes=1), unlabelled)
+    known = {key for c in asked for name in STEPS for key in depends_on(c, name)}
     known |= {length for step in STEPS.values() for length in step.lengths}
     for section in ("classifier", "encoder", "direction", "gate", "evaluate", "audit", "space"):
         keys = {f"{section}.{key}" for key in type(getattr(config, section)).model_fields if key not in HARMLESS}
@@ -130,6 +133,42 @@ def test_a_domain_network_of_another_width_does_not_touch_a_classifier_without_t
     assert run.load("classifier") == {}
     with pytest.raises(StepOutdated, match="domain_width"):
         run.load("domain")
+
+
+def test_a_black_box_that_comes_or_goes_leaves_the_direction_out_of_date_and_no_network(
+    tmp_path: Path, config: RunConfig
+) -> None:
+    """Also where an earlier version made the direction, which did not tell of black boxes."""
+    run = made(tmp_path, config)
+    told = json.loads((run.path / "made_with.json").read_text())
+    assert told["direction"].pop("black_box.f") is None
+    (run.path / "made_with.json").write_text(json.dumps(told))
+    source = PythonCallable(function="json:loads")
+    brought = config.model_copy(update={"black_box": BlackBoxConfig(source=source)})
+    again = RunFolder(tmp_path, brought)
+    assert again.load("domain") == {}
+    with pytest.raises(StepOutdated, match=r"black_box\.f was None and is '\w+'.*run fit-direction"):
+        candidates(again)
+    again.log("direction")
+    candidates(again)
+    with pytest.raises(StepOutdated, match=r"black_box\.f was '\w+' and is None"):
+        candidates(RunFolder(tmp_path, config))
+
+
+def test_a_student_is_out_of_date_where_the_black_box_is_read_otherwise(tmp_path: Path, config: RunConfig) -> None:
+    def reading(kind: str) -> RunConfig:
+        output = {"kind": kind, "column": 0}
+        box = BlackBoxConfig.model_validate(
+            {"source": {"kind": "callable", "function": "json:loads"}, "output": output}
+        )
+        return changed(config, "data", labelled=False).model_copy(update={"black_box": box})
+
+    made(tmp_path, reading("probabilities"))
+    run = RunFolder(tmp_path, reading("sigmoid"))
+    run.load("encoder")
+    for name in ("domain", "encoder-real"):
+        with pytest.raises(StepOutdated, match=r"black_box\.output"):
+            run.load(name)
 
 
 def test_an_older_run_that_kept_no_settings_is_taken_as_it_is(tmp_path: Path, config: RunConfig) -> None:

@@ -1,13 +1,15 @@
 """A small classifier takes up a cue within a few passes; planting it and asking about it are the audit's business."""
 
+from pathlib import Path
+
 import numpy as np
 
 from models.pixels import to_float
 from tests.training import drawn_joints
-from training.audit import planted, shuffle
 from training.metrics import auc
 from training.probes import answers, library, named
-from training.small_classifier import probability, train_small
+from training.small_classifier import SmallClassifiers, probability, train_small
+from training.trials import planted, shuffle
 
 RNG = np.random.default_rng(1)
 
@@ -27,6 +29,17 @@ def test_a_planted_marker_is_learned_and_then_named() -> None:
     found = named(answers(lambda x: probability(f, x), to_float(fresh), sides, library(32), draws=8, seed=0))
     assert found
     assert found[0].probe == cue.name
+
+
+def test_a_classifier_that_learned_just_this_already_is_read_and_any_other_is_trained(tmp_path: Path) -> None:
+    images, positive = joints(64)
+    small = SmallClassifiers(tmp_path, passes=1, seed=5, mirror=False)
+    first = probability(small.learn("one", images, positive), to_float(images))
+    kept = (tmp_path / "one.pt").stat().st_mtime_ns
+    np.testing.assert_array_equal(first, probability(small.learn("one", images, positive), to_float(images)))
+    assert (tmp_path / "one.pt").stat().st_mtime_ns == kept
+    small.learn("one", images, ~positive)
+    assert (tmp_path / "one.pt").stat().st_mtime_ns > kept
 
 
 def test_only_the_positive_images_carry_the_cue() -> None:

@@ -59,3 +59,12 @@ def test_a_row_without_a_patient_is_named(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("p3\n", "\n"))
     with pytest.raises(DataError, match="line 8 has no patient"):
         split_table(path, tmp_path / "b.csv")
+
+
+def test_a_table_without_labels_is_split_by_patient_alone(tmp_path: Path) -> None:
+    rows = [f"{i}.png,p{i // 2}" for i in range(40)]
+    (tmp_path / "a.csv").write_text("\n".join(["file,patient", *rows]) + "\n")
+    counts = split_table(tmp_path / "a.csv", tmp_path / "b.csv", label_column=None)
+    found = [row.split(",") for row in (tmp_path / "b.csv").read_text().split()[1:]]
+    assert len({(patient, split) for _, patient, split in found}) == 20
+    assert {split: labels.total() for split, labels in counts.items()} == {"train": 28, "val": 6, "test": 6}
