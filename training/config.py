@@ -217,7 +217,7 @@ class AuditConfig(Section):
     passes: Positive = 4
     val_images: Positive = 96  # that probes are put on, half of each side
     draws: Positive = 12  # natural edits beside every probe
-    shuffles: Positive = 16  # one alone lies anywhere between 0.3 and 0.7
+    shuffles: Positive = 8  # one alone lies anywhere between 0.3 and 0.7
     samples: Positive = 4000  # generated images that each shuffled classifier is asked about
 
 

@@ -21,7 +21,7 @@ from training.fit_direction import candidates
 from training.measure import PICTURES, named
 from training.packed import how_to_serve, refuse_another_where_served
 from training.pictures import Pictures
-from training.report import Report, digests, load
+from training.report import AUDITED, Report, digests, load
 from training.runfolder import RunFolder
 from training.unmeasured import made_of
 
@@ -130,14 +130,22 @@ def _with_figures(
         f"Measured on version {manifest.version}, from which this one differs in its figures and in what it is called."
     )
     notes = tuple(dict.fromkeys((*made.pop("notes"), *report.notes, whence)))
-    whole = report.model_copy(update={"notes": notes})
-    update = {"version": following_version(bundles, manifest), "metrics": report.figures(manifest.kind), **changes}
+    whole = with_audits_before(report, bundle, made.pop("audits", {})).model_copy(update={"notes": notes})
+    update = {"version": following_version(bundles, manifest), "metrics": whole.figures(manifest.kind), **changes}
     after = manifest.model_copy(update=update)
     return write_bundle(
         bundles,
         after,
         {**carried(bundle), **documents(after, whole, pictures, {**made, "evaluated_with": _shown(config)})},
     )
+
+
+def with_audits_before(report: Report, bundle: Bundle[Any], audits: dict[str, Any]) -> Report:
+    """The report with the audits that a bundle has already, of the same networks, where it was not audited again."""
+    if report.audits or not audits or bundle.manifest.kind != "classifier":
+        return report
+    figures = {name: figure for name, figure in bundle.manifest.metrics.items() if name in AUDITED}
+    return report.model_copy(update={"classifier": {**report.classifier, **figures}, "audits": audits})
 
 
 def documents(manifest: Manifest, report: Report, pictures: Pictures, more: dict[str, Any]) -> dict[str, bytes]:

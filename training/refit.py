@@ -38,6 +38,7 @@ from training.fit_gate import (
     with_gate,
 )
 from training.gate import train_detector
+from training.report import AUDITED
 from training.runfolder import RunFolder
 from training.unmeasured import fitted_anew
 
@@ -65,7 +66,8 @@ class Anew:
 def refit(config: Config, bundles: Path, bundle: tuple[str, int | None], run: RunFolder | None = None) -> list[Path]:
     """Writes the next version of a published classifier, and of its space where that gets a gate.
 
-    What was measured on the version before is not taken over: `evaluate --bundle` measures the new one.
+    What was measured on the version before is not taken over, but for the audits, which rest on the networks alone:
+    `evaluate --bundle` measures the new one.
 
     Args:
         config: of the data set that the space was trained on.
@@ -123,12 +125,13 @@ def around(
     """
     settings = config.direction if isinstance(config, RunConfig) else DirectionConfig()
     kept = Store(store).open_space(space.id, space.version)
-    change: dict[str, Any] = {"space": SpaceRef(id=space.id, version=space.version), "metrics": {}}
+    lasting = {name: figure for name, figure in model.classifier.manifest.metrics.items() if name in AUDITED}
+    change: dict[str, Any] = {"space": SpaceRef(id=space.id, version=space.version), "metrics": lasting}
     notes, choices, files = dict[tuple[str, ...], list[str]](), dict[str, Any](), Files()
     if model.classifier.manifest.attributes and settings.attribute_samples:
         samples, walker = settings.attribute_samples, open_space(kept)
         apart, files["direction.npz"], found = take_apart_anew(model.classifier, walker, model.classify_all, samples)
-        change |= apart | {"metrics": held_to_bars(search_time(found.choice))}
+        change |= apart | {"metrics": lasting | held_to_bars(search_time(found.choice))}
         notes[ATTRIBUTE_NOTES], choices["attributes"] = attribute_notes(found.choice), found.choice
     manifest = model.classifier.manifest.model_copy(update=change)
     write_bundle(store, manifest, {**carried(model.classifier), **files})

@@ -17,6 +17,7 @@ from training.runfolder import write_atomically
 from training.section import Section
 
 REPORT, AUDIT = "report.json", "audit.json"
+AUDITED = ("planted_cue", "random_label_auc")  # figures of the audits, which rest on networks alone
 SPACE_CURVES = ("training",)
 DOMAIN = "the run's domain network"  # in which nothing was planted, unless an audit says otherwise
 

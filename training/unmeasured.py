@@ -16,7 +16,7 @@ from models.manifest import ClassifierManifest, Manifest, SpaceManifest
 from training.card import figure_row
 
 DOCUMENTS = ("report.json", "card.md", "card.html")
-MADE = ("choice", "config")  # what a report says of how its bundle was made
+MADE = ("choice", "config", "audits")  # what a report says that holds for a next version of the same networks
 
 
 def unmeasured_documents(
@@ -77,9 +77,9 @@ def fitted_anew(
     """
     was = before.manifest
     unmeasured = (
-        f"Nothing has been measured on this version. It differs from version {was.version} in what was fitted anew "
-        "around the same networks. The figures of that version stand on its own card; the notes below say how it was "
-        "made."
+        f"No explanation has been measured with this version. It differs from version {was.version} in what was fitted "
+        "anew around the same networks. The figures of that version stand on its own card; what its audits found "
+        "rests on the networks alone, and holds. The notes below say how it was made."
     )
     made = made_of(before)
     stale = tuple(start for starts in notes for start in starts)
@@ -92,6 +92,6 @@ def fitted_anew(
 
 
 def made_of(bundle: Bundle[SpaceManifest] | Bundle[ClassifierManifest]) -> dict[str, Any]:
-    """What a bundle's report says of how it was made: its notes, and the choices and the config where it has them."""
+    """What a bundle's report says that holds for a next version: notes; choices, config, audits where it has them."""
     report = json.loads(bundle.file("report.json").read_text())
     return {"notes": report.get("notes", []), **{name: report[name] for name in MADE if name in report}}

@@ -18,7 +18,7 @@ from training.errors import StepMissing
 from training.measure import evaluation_folder, measure_published
 from training.publish import publish_evaluation
 
-BEFORE = {"flip_rate": Metric(value=0.5), "attributes_seconds": Metric(value=12)}
+BEFORE = {"flip_rate": Metric(value=0.5), "attributes_seconds": Metric(value=12), "planted_cue": Metric(value=0.75)}
 
 
 @pytest.fixture
@@ -44,7 +44,8 @@ def store(tmp_path: Path) -> Path:
     root = tmp_path / "bundles"
     write_bundle(root, toys.space_manifest(gate=toys.a_gate()), {**toys.space_files(), "gate.onnx": toys.gate_onnx()})
     notes = ["Shipped is the paper's walk.", "Separate attributes, as they were.", "Frames are what they were."]
-    report = {"metrics": {}, "notes": notes, "config": {"name": "bands"}}
+    audits = {"planted_cue": {"trials": []}}
+    report = {"metrics": {}, "notes": notes, "config": {"name": "bands"}, "audits": audits}
     files = {**toys.classifier_files(), "report.json": json.dumps(report).encode(), "card.html": b"<p>0.500</p>"}
     arrays = {}
     for name, beta in (("main", toys.OFFSET), ("attribute-1", 9.0)):
@@ -64,10 +65,10 @@ def test_a_version_that_was_fitted_anew_has_no_figure_of_the_one_before(config: 
     after = Store(store).open_classifier("toy", 2)
     report, card = json.loads((path / "report.json").read_text()), (path / "card.md").read_text()
     assert after.manifest.checks is not None
-    assert set(after.manifest.metrics) == set(report["metrics"]) == {"attributes_seconds"}
+    assert set(after.manifest.metrics) == set(report["metrics"]) == {"attributes_seconds", "planted_cue"}
     assert after.manifest.metrics["attributes_seconds"] != BEFORE["attributes_seconds"]
     assert "flip_rate" not in card
-    assert "Nothing has been measured on this version. It differs from version 1" in card
+    assert "No explanation has been measured with this version. It differs from version 1" in card
     assert "Shipped is the paper's walk." in card
     assert report["config"] == {"name": "bands"}
     assert "card.html" not in after.manifest.files
@@ -92,8 +93,10 @@ def test_an_evaluation_is_published_as_a_next_version_with_the_same_files(config
     (path,) = publish_evaluation(config, store, "toy/2", folder)
     before, after = (Store(store).open_classifier("toy", version) for version in (2, 3))
     report, card = json.loads((path / "report.json").read_text()), (path / "card.md").read_text()
-    assert after.manifest.metrics == measured.classifier
-    assert set(report["metrics"]) == set(measured.classifier) >= {"flip_rate", "survival", "attributes_seconds"}
+    before_it = {"planted_cue": BEFORE["planted_cue"]}  # the audit was of the same networks
+    assert after.manifest.metrics == {**measured.classifier, **before_it}
+    assert report["audits"] == {"planted_cue": {"trials": []}}
+    assert set(measured.classifier) >= {"flip_rate", "survival", "attributes_seconds"}
     assert "Measured on version 2, from which this one differs in its figures" in card
     assert "Shipped is the paper's walk." in card
     assert "unmeasured" not in report
