@@ -95,7 +95,7 @@ def train_classifier_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
 
 @app.command("import-generator")
 def import_generator_command(
-    weights: Annotated[Path, typer.Argument(help="safetensors or npz with the official PyTorch names.")],
+    weights: Annotated[Path, typer.Argument(help="safetensors or npz with the official names, or a space.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to make.")],
     prefix: Annotated[str | None, typer.Option(help="What stands before the generator's names, e.g. G_ema.")] = None,
 ) -> None:

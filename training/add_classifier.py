@@ -150,6 +150,9 @@ def add_classifier(
     if len(val) < LEAST_RIGHT:
         raise DataError(f"{config.images.val} holds {len(val)} images; walks are tried on {LEAST_RIGHT} or more")
     labelled = read_labelled(config.images, image) if config.direction.nuisances else None
+    train = labelled.images if labelled is not None else None
+    if train is None and config.images.train is not None and config.direction.real_images:
+        train = np.stack([pixels for _, pixels in read_images(config.images, config.images.train, image)])
     target = config.classifier
     check_config(config.direction, target.classes, target.aim, labelled)
     box = packed(config.black_box, image, len(target.classes))
@@ -171,7 +174,7 @@ def add_classifier(
             "check_samples": min(config.direction.check_samples, CHECKS),
         }
         asking = config.direction.model_copy(update=asked)
-        found = search(space, f, target.classes, target.aim, asking, val, labelled, config.seed)
+        found = search(space, f, target.classes, target.aim, asking, val, labelled, config.seed, train=train)
     with ledger.step("attributes", f):
         samples = budget.attributes(config.direction.attribute_samples, f.images_asked)
         attributes = take_apart(found, space, f, target.aim, samples)

@@ -156,6 +156,7 @@ class GanConfig(Section):
 class EncoderConfig(Section):
     """The ResNet50 encoder. Stage A: synthetic pairs, squared error on standardised w. Stage B: real images."""
 
+    begin_with: Path | None = None  # folder of a published space, whose encoder stage B goes on with; no stage A then
     layers: tuple[Positive, Positive, Positive, Positive] = (3, 4, 6, 3)
     width: Positive = 64
     stem: Stem = "coarse"
@@ -185,6 +186,7 @@ class DirectionConfig(Section):
 
     samples: Positive = 20000  # the most images f is asked about in all: fitting, checking, trying walks
     check_samples: Positive = 2000  # of them, for figures on images that nothing was fitted to
+    real_images: Annotated[int, Field(ge=0)] = 5000  # train images whose codes are fitted too; at most a quarter of all
     val_images: Positive = 60  # on which the walks are tried
     settled_cosine: Share = 0.97  # no more samples once twice as many turned the direction by less than this
     surrogates: tuple[Literal["logistic", "ridge"], ...] = ("logistic", "ridge")

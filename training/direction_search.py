@@ -40,7 +40,7 @@ from training.further_directions import (
     walk_name,
 )
 from training.onnx_networks import Network
-from training.questions import CountedClassifier, Samples, Space, ask
+from training.questions import CountedClassifier, Samples, Space, ask, ask_real
 from training.runfolder import progress
 from training.walk_trial import Start, Trial, contenders, equal_change_scores, most_questions, try_walk
 
@@ -49,6 +49,7 @@ DOUBLINGS = 3  # the first fit of the learning curve sees an eighth of the sampl
 FEWER_ERRORS = 2.0  # standard errors by which a walk that flips fewer, or reaches less far, is out of the choice
 LEVEL_ERRORS = 1.0  # standard errors within which two walks do equally well at equal change
 LARGEST_TRIAL = 0.25  # share of all questions that trying walks may take
+LARGEST_REAL = 0.25  # share of all questions that real images may take
 
 
 def search(
@@ -60,6 +61,8 @@ def search(
     val: np.ndarray,
     labelled: Labelled | None = None,
     seed: int = 0,
+    *,
+    train: np.ndarray | None = None,
 ) -> Found:
     """Fits `main` and the further directions that the config asks for.
 
@@ -72,6 +75,7 @@ def search(
         val: images to try the walks on, uint8 [N, C, S, S]; never test images.
         labelled: for nuisances.
         seed: of folds and of the choice of images.
+        train: real images whose codes are fitted beside generated ones, uint8 [N, C, S, S]; None: there are none.
 
     Raises:
         DataError: f answers all generated images alike, or a nuisance's column cannot be used.
@@ -79,11 +83,14 @@ def search(
     """
     check_config(config, classes, aim, labelled)
     asked = CountedClassifier(f)
-    plan = Plan.of(config, len(val))
+    plan = Plan.of(config, len(val), 0 if train is None else len(train))
     rng = np.random.default_rng(seed)
     val = val[np.sort(rng.choice(len(val), plan.trial_images, replace=False))]
     coordinates = Coordinates.of(space.mean, space.covariance)
-    samples, fits, curve = learn(space, asked, coordinates, aim, config, plan, seed)
+    real = None
+    if train is not None and plan.real_images:
+        real = ask_real(space, asked, train[rng.permutation(len(train))[: plan.real_images]])
+    samples, fits, curve = learn(space, asked, coordinates, aim, config, plan, real, seed)
     check = ask(space, asked, space.draw(plan.check, CHECK_SEED), "checking f̃")
     start = start_of(space, asked, aim, val)
 
@@ -108,13 +115,14 @@ def search(
     level = contenders({name: scores[name] for name in reaching}, LEVEL_ERRORS, seed)
     best = max(level, key=lambda name: (fits[kind_of(name)].cv_r2, scores[name].mean()))
     kind, blend = kind_of(best), config.blends[list(walks).index(best) % len(config.blends)]
-    numbers = samples.numbers(aim)
+    numbers, drawn = samples.numbers(aim), curve[-1]["samples"]
     found = Found({"main": walks[best]})
     found.choice = {
         "surrogate": kind,
         "walk": walk_name(blend),
-        "samples": len(samples.w),
-        "positive_share": float((numbers >= aim.threshold).mean()),
+        "samples": drawn,
+        "real_images": len(samples.w) - drawn,
+        "positive_share": float((numbers[:drawn] >= aim.threshold).mean()),
         "surrogates": {name: fit_figures(fit) | checked(fit.surrogate, check, aim) for name, fit in fits.items()},
         "curved_r2": curved_r2(coordinates, (samples.w, numbers), (check.w, check.numbers(aim)), seed),
         "curve": curve,
@@ -147,24 +155,30 @@ class Plan:
 
     Attributes:
         check: fresh images for figures.
+        real_images: train images whose codes are fitted too.
         trial_images: val images to try walks on.
         sizes: of the learning curve, each twice the one before.
     """
 
     check: int
+    real_images: int
     trial_images: int
     sizes: tuple[int, ...]
 
     @classmethod
-    def of(cls, config: DirectionConfig, val_images: int) -> Plan:
-        """Trying walks takes at most a quarter of all questions, checking at most an eighth; fitting gets the rest."""
+    def of(cls, config: DirectionConfig, val_images: int, train_images: int = 0) -> Plan:
+        """Trying walks and real images take at most a quarter of all questions each, checking at most an eighth.
+
+        Generated images to fit on get the rest.
+        """
         walks = len(config.surrogates) * len(config.blends) + bool(config.project_out)
         affordable = int(config.samples * LARGEST_TRIAL) // most_questions(1, walks)
         trial_images = min(config.val_images, val_images, max(affordable, 1))
         check = min(config.check_samples, config.samples // 8)
-        left = config.samples - check - most_questions(trial_images, walks)
+        real = min(config.real_images, train_images, int(config.samples * LARGEST_REAL))
+        left = config.samples - check - real - most_questions(trial_images, walks)
         largest = max(left >> DOUBLINGS, 1) << DOUBLINGS
-        return cls(check, trial_images, tuple(largest >> k for k in range(DOUBLINGS, -1, -1)))
+        return cls(check, real, trial_images, tuple(largest >> k for k in range(DOUBLINGS, -1, -1)))
 
 
 def check_config(config: DirectionConfig, classes: Sequence[str], aim: Aim, labelled: Labelled | None) -> None:
@@ -196,12 +210,15 @@ def learn(
     aim: Aim,
     config: DirectionConfig,
     plan: Plan,
+    real: Samples | None,
     seed: int,
 ) -> tuple[Samples, dict[str, Fit], list[dict[str, Any]]]:
     """Doubles the samples until the better surrogate's direction holds still, or the questions are used up.
 
+    Real images are doubled with the generated ones, or the fits would be alike for having them in common.
+
     Returns:
-        All samples, the last fits by kind, and the learning curve.
+        All samples, the generated ones first; the last fits by kind; and the learning curve.
     """
     w = space.draw(plan.sizes[-1], FIT_SEED)
     p: list[np.ndarray] = []
@@ -210,6 +227,9 @@ def learn(
     for size, before in zip(plan.sizes, (0, *plan.sizes), strict=False):
         p.append(ask(space, asked, w[before:size], f"asking f, {size:,} in all").p)
         samples = Samples(w[:size], np.concatenate(p))
+        if real is not None:
+            n = len(real.w) * size // plan.sizes[-1]
+            samples = Samples(np.concatenate([samples.w, real.w[:n]]), np.concatenate([samples.p, real.p[:n]]))
         last, fits = fits, fit_kinds(coordinates, samples, aim, config, seed)
         best = max(fits.values(), key=lambda fit: fit.cv_r2)
         point: dict[str, Any] = {"samples": size, "surrogates": {k: fit_figures(fit) for k, fit in fits.items()}}

@@ -40,10 +40,8 @@ def fit_direction(config: RunConfig, run: RunFolder) -> dict[str, Any]:
     """
     networks = open_networks(config, run)
     space = describe_space(config, run, networks)
-    labelled = None
-    if config.direction.nuisances:
-        train = load_split(run, "train")
-        labelled = Labelled(train.images, train.extras)
+    train = load_split(run, "train")
+    labelled = Labelled(train.images, train.extras) if config.direction.nuisances else None
     found = search(
         space,
         networks["classifier"],
@@ -53,6 +51,7 @@ def fit_direction(config: RunConfig, run: RunFolder) -> dict[str, Any]:
         load_split(run, "val").images,
         labelled,
         config.seed,
+        train=train.images,
     )
     write_candidates(config, run, found.directions, found.aims)
     for stale in (ATTRIBUTES, MODE):  # they were another main's
@@ -113,6 +112,8 @@ def direction_notes(choice: Mapping[str, Any]) -> list[str]:
     )
     turned = "" if "cosine" not in last else f" Half of them gave a direction with a cosine of {last['cosine']:.3f}"
     settled = turned and (", which counts as settled." if choice["settled"] else ", which does not count as settled.")
+    real = choice.get("real_images", 0)
+    also = f", and on the codes of {real:,} train images with its answers about these images themselves" if real else ""
     notes = [
         f"Shipped is the {walk} walk of the {kind} surrogate: of those that flip as many of {choice['val_images']} val "
         f"images and reach as far as any, the one that flips most at equal change ({tried}). On val it flips "
@@ -120,7 +121,7 @@ def direction_notes(choice: Mapping[str, Any]) -> list[str]:
         f"Both surrogates on fresh generated images, calibrated to logits of the classifier: {fits}. "
         f"A surrogate that bends with the image would reach R² {choice['curved_r2']:.3f}.",
         f"The surrogate was fitted on {choice['samples']:,} generated images, {choice['positive_share']:.0%} of them "
-        f"positive.{turned}{settled} The classifier was asked about {choice['images_asked']:,} images in all.",
+        f"positive{also}.{turned}{settled} The classifier was asked about {choice['images_asked']:,} images in all.",
     ]
     notes += [_nuisance_note(name, figures) for name, figures in choice.get("nuisances", {}).items()]
     if out := choice.get("projected_out"):

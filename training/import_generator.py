@@ -26,6 +26,7 @@ from training.official_layout import Architecture, load, without_prefix
 from training.onnx_networks import open_network, to_onnx
 from training.pictures import save_grid
 from training.plain_tensors import read_tensors
+from training.published_weights import is_space, read_space
 from training.runfolder import RunFolder
 from training.stylegan2 import Generator
 from training.whole_folder import whole_folder
@@ -55,7 +56,7 @@ def import_generator(weights: Path, out: Path, prefix: str | None = None) -> dic
     """Writes three networks, latent.npz, the weights as safetensors, samples.png and generator.json.
 
     Args:
-        weights: a safetensors or npz file with the official parameter names.
+        weights: a safetensors or npz file with the official parameter names, or the folder of a published space.
         out: the folder to make; it must not be there.
         prefix: what stands before the generator's names; None finds it out.
 
@@ -68,7 +69,8 @@ def import_generator(weights: Path, out: Path, prefix: str | None = None) -> dic
         ExportMismatch: ONNX Runtime computes something else than torch.
     """
     with whole_folder(out) as folder:
-        G, architecture = load(without_prefix(read_tensors(weights), prefix))
+        tensors = read_space(weights) if is_space(weights) else without_prefix(read_tensors(weights), prefix)
+        G, architecture = load(tensors)
         difference = _write_networks(G, architecture, folder)
         arrays, _ = latent_arrays(open_network(folder / "mapping.onnx"), architecture.latent_size)
         np.savez(folder / "latent.npz", allow_pickle=False, **arrays, w_avg=G.mapping.w_avg.numpy())
@@ -84,7 +86,7 @@ def import_generator(weights: Path, out: Path, prefix: str | None = None) -> dic
             "widths": {str(r): width for r, width in architecture.widths.items()},
             "sample_range": [lowest, highest],
             "onnx_difference": difference,
-            "source": {"name": weights.name, "sha256": _digest(weights)},
+            "source": source_of(weights),
             "files": {path.name: _digest(path) for path in sorted(folder.iterdir())},
             "code_version": version("contrafact"),
         }
@@ -200,6 +202,13 @@ def _write_samples(G: Generator, path: Path) -> tuple[float, float]:
     images = torch.cat([G(part, psi=PSI) for part in z.split(8)])
     save_grid(images, path)
     return float(images.min()), float(images.max())
+
+
+def source_of(weights: Path) -> dict[str, str]:
+    """Name and digest of what was imported; of a space, ID and version, and the digest of its generator."""
+    if is_space(weights):
+        return {"name": "/".join(weights.resolve().parts[-2:]), "sha256": _digest(weights / "generator.onnx")}
+    return {"name": weights.name, "sha256": _digest(weights)}
 
 
 def _digest(path: Path) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 OPSET = 20
@@ -66,3 +67,27 @@ def open_network(model: onnx.ModelProto | Path) -> Network:
         return np.concatenate(parts)
 
     return call
+
+
+def constant_values(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Every stored constant of a graph, and all that it computes of constants alone, by name.
+
+    Compact weights are small graphs of their own (`training.compact`); the runtime computes them.
+    """
+    graph = model.graph
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    known, nodes = set(values), []
+    for node in graph.node:
+        if all(name in known for name in node.input if name):
+            nodes.append(node)
+            known.update(node.output)
+    if not nodes:
+        return values
+    computed = [name for node in nodes for name in node.output]
+    outputs = [onnx.ValueInfoProto(name=name) for name in computed]
+    alone = helper.make_graph(nodes, "constants", [], outputs, initializer=graph.initializer)
+    part = helper.make_model(alone, opset_imports=model.opset_import, ir_version=model.ir_version)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return values | dict(zip(computed, session.run(computed, {}), strict=True))

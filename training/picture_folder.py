@@ -27,7 +27,7 @@ class ImagesConfig(Section):
     """Real images of the space's kind: zip files or folders, searched through. Never test images."""
 
     val: Path
-    train: Path | None = None  # for nuisances
+    train: Path | None = None  # for nuisances, and to fit directions on
     labels: Path | None = None  # a CSV that says something of the train images
     file_column: str = "file"
     max_corrupt: int = Field(default=0, ge=0)

@@ -25,7 +25,7 @@ from training.report import AUDITED, Report, digests, load
 from training.runfolder import RunFolder
 from training.unmeasured import made_of
 
-PLACES = {"data": {"root"}, "gan": {"imported"}, "black_box": {"source"}}
+PLACES = {"data": {"root"}, "gan": {"imported"}, "encoder": {"begin_with"}, "black_box": {"source"}}
 """Settings that only say where something lies on a machine."""
 
 

@@ -90,7 +90,7 @@ class CountedClassifier:
 
 @dataclass(frozen=True)
 class Samples:
-    """Fresh latents and f's answers about them: w float32 [N, D], p float64 [N, K]."""
+    """Latents and f's answers about their images: w float32 [N, D], p float64 [N, K]."""
 
     w: np.ndarray
     p: np.ndarray
@@ -98,6 +98,18 @@ class Samples:
     def numbers(self, aim: Aim) -> np.ndarray:
         """What is read from the answers, 0..1, [N]."""
         return read(aim, self.p)
+
+
+def ask_real(space: Space, asked: CountedClassifier, images: np.ndarray) -> Samples:
+    """f's answers about real images, uint8 [N, C, S, S], beside their codes."""
+    answers, codes = [], []
+    with progress("asking f about real images", len(images)) as advance:
+        for start in range(0, len(images), BATCH):
+            part = images[start : start + BATCH]
+            codes.append(space.encode_pixels(part))
+            answers.append(asked(part))
+            advance(len(part))
+    return Samples(np.concatenate(codes), np.concatenate(answers))
 
 
 def ask(space: Space, asked: CountedClassifier, w: np.ndarray, title: str) -> Samples:

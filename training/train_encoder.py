@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,9 +12,11 @@ from torch import Tensor
 from training.config import RunConfig
 from training.device import choose_device, rng_state, set_rng_state
 from training.encoder import Encoder, latent_statistics, sample_w
+from training.errors import ConfigError
 from training.import_generator import open_imported
 from training.pictures import save_grid
 from training.prepare import load_split
+from training.published_encoder import read_encoder
 from training.runfolder import RunFolder, progress
 from training.schedule import set_learning_rate
 from training.snapshots import chosen, open_snapshot
@@ -22,6 +25,7 @@ from training.trainer import build_generator
 
 HELD_OUT = 512
 GRID_ROWS = 32
+SAME_MEAN = 0.1  # largest difference of two means of w of one generator, in standard deviations
 
 
 def load_generator(config: RunConfig, run: RunFolder) -> Generator:
@@ -66,6 +70,9 @@ def train_encoder(config: RunConfig, run: RunFolder) -> None:
     G = load_generator(config, run)
     mean, covariance = latent_statistics(G.mapping, config.gan.latent_size)
     encoder = Encoder(c, config.data.channels, mean.float(), covariance.diagonal().sqrt().float()).to(device)
+    if c.begin_with is not None:
+        take_over(config, run, G, mean, c.begin_with)
+        return
     encoder.network.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=c.lr, weight_decay=c.weight_decay)
     seen = saved = 0
@@ -93,6 +100,25 @@ def train_encoder(config: RunConfig, run: RunFolder) -> None:
                 run.save("encoder", _state(encoder, optimiser, seen))
                 run.log("encoder", images=seen, loss=float(loss.detach()), held_out=held_out_error(G, encoder))
                 save_reconstructions(run, G, encoder)
+
+
+def take_over(config: RunConfig, run: RunFolder, G: Generator, mean: Tensor, space: Path) -> None:
+    """Leaves a published space's encoder in place of a trained one, for stage B to go on with.
+
+    Raises:
+        WeightsRefused: the encoder cannot be read back.
+        ConfigError: it belongs to another generator, whose w have another mean than this one's.
+    """
+    if (run.path / "checkpoints" / "encoder.pt").exists():
+        return
+    real = torch.from_numpy(load_split(run, "train").images[:HELD_OUT]).float() / 127.5 - 1
+    drawn, _ = synthetic_batch(G, HELD_OUT, torch.float32)
+    encoder = read_encoder(space, config.encoder, config.data.channels, torch.cat([real, drawn.cpu()])).to(drawn.device)
+    if not float(((mean - encoder.mean.cpu()) / encoder.std.cpu()).abs().max()) < SAME_MEAN:
+        raise ConfigError(f"encoder.begin_with: the encoder of {space} is of another generator")
+    run.save("encoder", {"encoder": encoder.state_dict(), "images": 0})
+    run.log("encoder", images=0, held_out=held_out_error(G, encoder))
+    save_reconstructions(run, G, encoder)
 
 
 def _state(encoder: Encoder, optimiser: torch.optim.Optimizer, seen: int) -> dict[str, Any]:

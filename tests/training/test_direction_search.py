@@ -1,20 +1,21 @@
 """On a linear space every direction is known: the search must find it, with no more questions than it may ask."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from models.manifest import Aim, Target
-from models.pixels import to_uint8
+from models.pixels import to_float, to_uint8
 from tests.training import linear_space
 from tests.training.linear_space import SPREAD, D, draw, grades, kinds, two_classes
 from training.config import DirectionConfig
-from training.direction import cosine, cosine_with_span
+from training.direction import clipped_logit, cosine, cosine_with_span
 from training.direction_search import Plan, search
 from training.errors import ConfigError, DataError
 from training.further_directions import Found, Labelled
-from training.questions import Network
+from training.questions import Network, Space
 
 SPACE = linear_space.linear_space()
 CAUSE = np.array([2.0, -1.0, *[0.0] * (D - 2)])
@@ -44,9 +45,16 @@ class Counted:
         return self.f(x)
 
 
-def found(f: Network = two_classes, aim: Aim = YES, classes: tuple[str, ...] = ("no", "yes"), **config: Any) -> Found:
+def found(
+    f: Network = two_classes,
+    aim: Aim = YES,
+    classes: tuple[str, ...] = ("no", "yes"),
+    train: np.ndarray | None = None,
+    space: Space = SPACE,
+    **config: Any,
+) -> Found:
     settings = DirectionConfig(**{"samples": 4000, "val_images": 20, **config})
-    return search(SPACE, f, classes, aim, settings, VAL, LABELLED, seed=1)
+    return search(space, f, classes, aim, settings, VAL, LABELLED, seed=1, train=train)
 
 
 def test_a_linear_classifier_s_direction_and_scale_are_found() -> None:
@@ -90,12 +98,35 @@ def test_it_goes_on_to_the_last_question_when_nothing_holds_still() -> None:
 
 @pytest.mark.parametrize("samples", [300, 2000, 20_000])
 @pytest.mark.parametrize("val", [5, 500])
-def test_a_plan_never_asks_more_than_it_may(samples: int, val: int) -> None:
+@pytest.mark.parametrize("train", [0, 40, 50_000])
+def test_a_plan_never_asks_more_than_it_may(samples: int, val: int, train: int) -> None:
     config = DirectionConfig(samples=samples, nuisances=("side",), project_out=("side",))
-    plan = Plan.of(config, val)
-    assert plan.check + plan.sizes[-1] + plan.trial_images * (2 + 6 * 11) <= samples
+    plan = Plan.of(config, val, train)
+    assert plan.check + plan.sizes[-1] + plan.real_images + plan.trial_images * (2 + 6 * 11) <= samples
     assert all(b == 2 * a for a, b in zip(plan.sizes, plan.sizes[1:], strict=False))
-    assert plan.sizes[-1] > samples / 2
+    assert plan.sizes[-1] + plan.real_images > samples / 2
+    assert plan.real_images <= min(train, samples // 4)
+
+
+def test_codes_of_real_images_are_fitted_beside_generated_ones() -> None:
+    f = Counted(two_classes)
+    choice = found(f, train=LABELLED.images, settled_cosine=1.0).choice
+    assert choice["real_images"] == len(LABELLED.images)
+    assert choice["samples"] == choice["curve"][-1]["samples"]
+    assert f.asked == choice["images_asked"] <= 4000
+    assert found(train=LABELLED.images, real_images=0).choice["real_images"] == 0
+
+
+def test_the_surrogate_learns_what_the_encoder_makes_of_real_images() -> None:
+    """This encoder reports half of what is there; f still answers about the images themselves."""
+    halved = replace(SPACE, encode=lambda x: SPACE.encode(x) / 2)
+    codes, answers = halved.encode_pixels(VAL), two_classes(to_float(VAL))[:, 1]
+
+    def error(**more: Any) -> float:
+        main = found(space=halved, settled_cosine=1.0, **more).directions["main"]
+        return float(np.abs(codes @ main.alpha + main.beta - clipped_logit(answers)).mean())
+
+    assert error(train=np.concatenate([LABELLED.images] * 3)) < 0.95 * error()
 
 
 def test_a_target_against_some_classes_ignores_the_others() -> None:

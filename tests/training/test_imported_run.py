@@ -29,7 +29,7 @@ from training.refine_encoder import refine_encoder
 from training.runfolder import RunFolder
 from training.stylegan2 import Generator
 from training.train_classifier import train_classifiers
-from training.train_encoder import train_encoder
+from training.train_encoder import load_encoder, train_encoder
 from training.train_gan import train_gan
 
 D, SIZE = 16, 32
@@ -80,16 +80,22 @@ def config_of(root: Path, imported: str = "imported", **changes: int) -> RunConf
     return RunConfig.model_validate(short)
 
 
-def test_encoder_export_and_direction_work_without_training_a_generator(root: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run on the imported generator, as far as its direction."""
     config = config_of(root)
-    run = RunFolder(tmp_path, config)
+    run = RunFolder(tmp_path_factory.mktemp("runs"), config)
     sets = prepare(config, run)
     train_classifiers(config, run, sets["train"], sets["val"])
     train_encoder(config, run)
     refine_encoder(config, run, sets["train"])
     export_networks(config, run)
     fit_direction(config, run)
+    return run
 
+
+def test_encoder_export_and_direction_work_without_training_a_generator(root: Path, trained: RunFolder) -> None:
+    run = trained
     assert not (run.path / "checkpoints" / "gan.pt").exists()
     space = Store(candidates(run)).open_space("drawn-joint")
     assert space.manifest.latent_size == D
@@ -97,6 +103,45 @@ def test_encoder_export_and_direction_work_without_training_a_generator(root: Pa
     w = np.random.default_rng(0).standard_normal((4, D)).astype(np.float32)
     original, stored = open_network(root / "imported" / "generator.onnx"), open_network(space.file("generator.onnx"))
     assert np.abs(original(w) - stored(w)).max() < 0.02 * np.ptp(original(w))  # the bundle stores 8 bits a weight
+
+
+def published_space(run: RunFolder) -> Path:
+    return candidates(run) / "spaces" / "drawn-joint" / "1"
+
+
+def beginning_with(root: Path, space: Path, imported: str = "imported") -> RunConfig:
+    config = config_of(root, imported).model_dump()
+    config["encoder"]["begin_with"] = space
+    return RunConfig.model_validate(config)
+
+
+def test_a_published_encoder_learns_on_without_drawn_pairs(root: Path, trained: RunFolder, tmp_path: Path) -> None:
+    config = beginning_with(root, published_space(trained))
+    run = RunFolder(tmp_path, config)
+    sets = prepare(config, run)
+    train_encoder(config, run)
+
+    x = torch.from_numpy(sets["val"].images).float() / 127.5 - 1
+    published = open_network(published_space(trained) / "encoder.onnx")(x.numpy())
+    with torch.no_grad():
+        np.testing.assert_allclose(load_encoder(config, run)(x).cpu(), published, atol=1e-3)
+        (run.path / "checkpoints" / "domain.pt").write_bytes((trained.path / "checkpoints" / "domain.pt").read_bytes())
+    refine_encoder(config, run, sets["train"])
+    with torch.no_grad():
+        assert not np.allclose(load_encoder(config, run)(x).cpu(), published, atol=1e-2)
+
+
+def test_an_encoder_of_another_generator_is_refused(root: Path, trained: RunFolder, tmp_path: Path) -> None:
+    G = random_generator()
+    for parameter in G.parameters():
+        parameter.data = torch.randn_like(parameter)
+    save_file({name: t.contiguous() for name, t in G.state_dict().items()}, tmp_path / "other.safetensors")
+    import_generator(tmp_path / "other.safetensors", root / "other")
+    config = beginning_with(root, published_space(trained), "other")
+    run = RunFolder(tmp_path, config)
+    prepare(config, run)
+    with pytest.raises(ConfigError, match="is of another generator"):
+        train_encoder(config, run)
 
 
 def test_a_run_on_an_imported_generator_trains_none(root: Path, tmp_path: Path) -> None:
