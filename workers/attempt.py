@@ -26,6 +26,7 @@ from workers.lease import Heartbeat, Lease
 from workers.logs import job_id as job_in_logs
 from workers.logs import places
 from workers.news import News
+from workers.notices import Notices
 from workers.produce import produce
 from workers.report import make_report
 from workers.served import ServedNetworks
@@ -33,6 +34,9 @@ from workers.settings import Settings
 from workers.tracing import StageSpans, Traces
 
 log = logging.getLogger(__name__)
+
+MustAsk = Callable[[], bool]
+"""Whether the record has to be asked if an attempt still counts."""
 
 
 class Bench:
@@ -46,7 +50,7 @@ class Bench:
             The number says up to how many pixels the decoded image itself is wanted as well.
         worker: Under which name leases are held.
 
-    `traces` goes nowhere until the process that works sets it: what sends spans survives no fork.
+    `traces` goes nowhere, and `notices` are not heard, until the process that works has them: neither survives a fork.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Bench:
     ) -> None:
         self.store, self.served, self.settings, self.read, self.worker = store, served, settings, read, worker
         self.traces = Traces()
+        self.notices: Notices | None = None
         self._free_since: datetime | None = None
 
     def lease(self, record: JobRecord) -> Lease:
@@ -80,11 +85,12 @@ def attempt(job_id: str, bench: Bench) -> None:
         Reject: The broker went away, so the outcome cannot be written down; the message is to be delivered again.
     """
     named = job_in_logs.set(job_id)
+    must_ask = bench.notices.attend(job_id) if bench.notices is not None else lambda: True
     try:
         record = bench.store.start(job_id, bench.worker, os.getpid())
         if record is not None:
             with _span_of(record, bench.traces):
-                _carry_through(record, bench)
+                _carry_through(record, bench, must_ask)
     except BrokerFull:
         log.warning("job %s: the broker is full; the job is begun anew when there is room", job_id)
     except BROKER_ERRORS as error:
@@ -99,13 +105,13 @@ def _span_of(record: JobRecord, traces: Traces) -> AbstractContextManager[object
     return traces.span("attempt", parent=record.traceparent, kind=SpanKind.CONSUMER, attributes=about)
 
 
-def _carry_through(record: JobRecord, bench: Bench) -> None:
+def _carry_through(record: JobRecord, bench: Bench, must_ask: MustAsk) -> None:
     """Explain while the lease is renewed; afterwards nobody holds it, whatever happened."""
     store, lease = bench.store, bench.lease(record)
     beat = Heartbeat(lambda: store.renew(record.id, lease), store.rules.lease_s / 3, bench.settings.JOB_TIME_LIMIT_S)
     try:
         with beat:
-            _explain(record, bench)
+            _explain(record, bench, must_ask)
     except Aborted:
         log.info("job %s: attempt %d has been replaced, or the job canceled or deleted", record.id, record.attempts)
         store.release(record.id, lease)
@@ -121,18 +127,18 @@ def _carry_through(record: JobRecord, bench: Bench) -> None:
         store.fail(record.id, record.attempts, error)
 
 
-def _explain(record: JobRecord, bench: Bench) -> None:
+def _explain(record: JobRecord, bench: Bench, must_ask: MustAsk) -> None:
     spans = StageSpans(bench.traces)
     try:
-        _explain_by_stages(record, bench, spans)
+        _explain_by_stages(record, bench, must_ask, spans)
     finally:
         spans.close()
 
 
-def _explain_by_stages(record: JobRecord, bench: Bench, spans: StageSpans) -> None:
+def _explain_by_stages(record: JobRecord, bench: Bench, must_ask: MustAsk, spans: StageSpans) -> None:
     begun = perf_counter()
     spans.enter("decode")
-    store, watch = bench.store, _Watch(record, bench.store)
+    store, watch = bench.store, _Watch(record, bench.store, must_ask)
     upload = store.input_bytes(record.id)
     if upload is None:
         raise Aborted if watch.is_replaced() else Internal
@@ -162,14 +168,16 @@ class _Watch:
     Neither is worth the attempt: while the broker is away or full, work goes on in silence.
     """
 
-    def __init__(self, record: JobRecord, store: JobStore) -> None:
-        self._record, self._store = record, store
+    def __init__(self, record: JobRecord, store: JobStore, must_ask: MustAsk) -> None:
+        self._record, self._store, self._must_ask = record, store, must_ask
 
     def tell(self, progress: Progress) -> None:
         with suppress(*BROKER_ERRORS, BrokerFull):
             self._store.progress(self._record.id, self._record.attempts, progress)
 
     def is_replaced(self) -> bool:
+        if not self._must_ask():
+            return False
         with suppress(*BROKER_ERRORS):
             return not self._store.is_current(self._record.id, self._record.attempts)
         return False

@@ -18,7 +18,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from workers.jobs import JobRecord, Progress, Status, Value
-from workers.layout import job_key
+from workers.layout import NOTICES, job_key
 
 MOST_EVENTS = 200
 LONGEST_BLOCK_MS = 20_000
@@ -62,6 +62,17 @@ def kind_of(before: JobRecord, after: JobRecord) -> Kind:
         return "finished"
     same = (before.status, before.attempts) == (after.status, after.attempts)
     return "progress" if same else "status"
+
+
+def give_notice(pipe: Pipeline, before: JobRecord, after: JobRecord | None) -> None:
+    """Tell whoever works on a job, if a change takes it from them; `after` is None if the job is deleted.
+
+    An attempt that succeeds knows it, and nobody else has to. `notices` listens.
+    """
+    if before.status != "running" or (after is not None and after.status == "succeeded"):
+        return
+    if after is None or (before.status, before.attempts) != (after.status, after.attempts):
+        pipe.publish(NOTICES, before.id)
 
 
 def read(client: Redis, job_id: str, after: str = "0", block_ms: int | None = None) -> list[Event]:

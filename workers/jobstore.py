@@ -376,6 +376,7 @@ class JobStore:
                     self._leave(pipe, before)
                     self._enter(pipe, before, after, read.now)
                 also(pipe, after)
+                events.give_notice(pipe, before, after)
                 basis = {job_key(job_id): read.stored, lease_key(job_id): read.lease}
                 if self._commit(basis, pipe, even_if_full=even_if_full):
                     self._written = None if after.is_over else written
@@ -455,6 +456,7 @@ class JobStore:
             self._leave(pipe, record)
         if record.status == "running":
             pipe.zadd(STOPPING, {job_id: now})
+        events.give_notice(pipe, record, None)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ contrafact:once:<owner>:<hash>  "<id> <payload's digest>": an Idempotency-Key an
 contrafact:workers              set: workers that claimed to be ready
 contrafact:ready:<worker>       one's claim; expires when it falls silent
 contrafact:seen                 the worker that claimed last; what is left of SEEN_LASTS_S tells when
+contrafact:notices              channel: jobs that were taken from the attempt that works on them
 contrafact:outbox, :letters     sorted set and hash: what webhooks are to be told, by the time it is due
 """
 
@@ -44,6 +45,7 @@ WORKERS = "contrafact:workers"
 SEEN = "contrafact:seen"
 OUTBOX = "contrafact:outbox"
 LETTERS = "contrafact:outbox:letters"
+NOTICES = "contrafact:notices"
 RECONCILER = "contrafact:reconciler"
 
 SEEN_LASTS_S = 86_400

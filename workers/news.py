@@ -7,8 +7,8 @@ from typing import Self
 
 from workers.jobs import Progress
 
-SOON_S = 0.1
-"""How old news gets before it is told: most stages of a small classifier are over by then."""
+SOON_S = 0.25
+"""How old news gets before it is told: a small classifier's job is over by then, and needs none."""
 
 
 class News:

@@ -27,6 +27,7 @@ from workers.delivery import LetGo
 from workers.errors import DeadlineExceeded, job_error
 from workers.jobstore import JobStore
 from workers.lifeline import die_with_parent
+from workers.notices import Notices
 from workers.readiness import Readiness
 from workers.served import ServedNetworks
 from workers.settings import Settings
@@ -64,6 +65,8 @@ def make_worker(settings: Settings) -> Celery:
     def open_networks(**_: Any) -> None:
         die_with_parent()
         bench.traces = Traces.to(settings.TRACES_ENDPOINT, "contrafact-worker")
+        bench.notices = Notices(redis_client(settings))
+        bench.notices.start()
         decoder.start()
         RemoteWatch(settings).start()
         proven = served.prove_one() if all_proven[0] else served.prove_all()

@@ -21,6 +21,7 @@ from workers.attempt import Bench, attempt
 from workers.broker import TASK
 from workers.jobs import JobRecord
 from workers.jobstore import JobStore
+from workers.notices import Notices
 from workers.served import ServedNetworks
 from workers.settings import Settings
 from workers.tasks import end_at_hard_limit, make_worker
@@ -209,6 +210,37 @@ def test_a_replaced_attempt_stops_and_leaves_the_record_alone(
     record = outcome(store)
     assert (record.status, record.attempts, record.error) == ("running", 2, None)
     assert store.finish("job", 2, REPORT, {"strip.png": b"strip"})
+
+
+class Hearsay(Notices):
+    """Says whether it has heard of the job; counts how often it was listened to."""
+
+    def __init__(self, heard: bool) -> None:
+        self._heard, self.jobs = heard, list[str]()
+
+    def attend(self, job_id: str) -> Callable[[], bool]:
+        self.jobs.append(job_id)
+        return lambda: self._heard
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_the_record_is_asked_before_a_network_call_if_something_was_heard(
+    heard: bool, store: JobStore, served: ServedNetworks, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[str]()
+
+    def is_current(job_id: str, _: int) -> bool:
+        asked.append(job_id)
+        return True
+
+    monkeypatch.setattr(store, "is_current", is_current)
+    bench = Bench(store, served, settings, read)
+    bench.notices = Hearsay(heard)
+    store.create(a_job(), UPLOAD)
+    attempt("job", bench)
+    assert outcome(store).status == "succeeded"
+    assert bench.notices.jobs == ["job"]
+    assert bool(asked) is heard
 
 
 def test_a_deleted_job_is_dropped_while_it_runs(
