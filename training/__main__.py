@@ -144,7 +144,7 @@ def choose_snapshot_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
 
 @app.command("train-encoder")
 def train_encoder_command(config: Config, runs: Runs = DEFAULT_RUNS) -> None:
-    """Train the encoder on pairs that the generator draws, then on real images."""
+    """Train the encoder on pairs that the generator draws, or go on with a published one, then on real images."""
     from training.prepare import prepare
     from training.refine_encoder import refine_encoder
     from training.refinement import train_refinement

@@ -27,6 +27,7 @@ STRENGTHS = np.logspace(-4, 0, 5)  # C of the logistic regression
 FOLDS = 4
 LEAST_OF_EACH = 50
 LOGIT_CLIP = 6.0  # f's logits beyond ±6 are all the same certainty
+SAME_LOGIT = 1e-6  # logits of f this close together are one answer
 RARE = 0.2  # an answer is rare below this share, and then its samples count for more
 BALANCE_BINS = 10
 PRODUCT_AXES = 30  # whose products a curved surrogate has
@@ -115,7 +116,7 @@ def fit_ridge(
     Args:
         coordinates: of the space.
         w: float32 [N, D].
-        numbers: what is read from f's answers on G(w), 0..1, [N].
+        numbers: what is read from f's answers about the images of w, 0..1, [N].
         threshold: f decides yes at or above it.
         seed: of the folds.
         grade: fit the numbers, which are grades; the surrogate is brought to logits of them all the same.
@@ -124,8 +125,8 @@ def fit_ridge(
         DataError: f answers all images alike, so that nothing can be fitted.
     """
     logits = clipped_logit(numbers)
-    if np.ptp(logits) < 1e-6:
-        raise DataError(f"f gives all {len(w)} generated images the same answer")
+    if np.ptp(logits) < SAME_LOGIT:
+        raise DataError(f"f gives all {len(w)} images the same answer")
     v, target = coordinates(w), numbers if grade else logits
     weights = balance(logits, numbers >= threshold)
     left_out = np.empty((len(PENALTIES), len(v)))
@@ -146,9 +147,7 @@ def fit_logistic(coordinates: Coordinates, w: np.ndarray, numbers: np.ndarray, t
     """
     answers = numbers >= threshold
     if (fewest := rarer(answers)) < LEAST_OF_EACH:
-        raise DataError(
-            f"f gives its rarer answer on {fewest} of {len(w)} generated images; {LEAST_OF_EACH} are needed"
-        )
+        raise DataError(f"f gives its rarer answer on {fewest} of {len(w)} images; {LEAST_OF_EACH} are needed")
     v = coordinates(w)
     left_out = np.empty((len(STRENGTHS), len(v)))
     for train, test in folds(len(v), seed):

@@ -18,16 +18,18 @@ from models.traversal import Direction
 from training.config import DirectionConfig
 from training.direction import (
     LEAST_OF_EACH,
+    SAME_LOGIT,
     Coordinates,
     Fit,
     Surrogate,
+    clipped_logit,
     cosine,
     curved_r2,
     fit_logistic,
     fit_ridge,
     rarer,
 )
-from training.errors import ConfigError
+from training.errors import ConfigError, DataError
 from training.further_directions import (
     Found,
     Labelled,
@@ -87,10 +89,8 @@ def search(
     rng = np.random.default_rng(seed)
     val = val[np.sort(rng.choice(len(val), plan.trial_images, replace=False))]
     coordinates = Coordinates.of(space.mean, space.covariance)
-    real = None
-    if train is not None and plan.real_images:
-        real = ask_real(space, asked, train[rng.permutation(len(train))[: plan.real_images]])
-    samples, fits, curve = learn(space, asked, coordinates, aim, config, plan, real, seed)
+    train = np.empty(0) if train is None else train[rng.permutation(len(train))[: plan.real_images]]
+    samples, fits, curve = learn(space, asked, coordinates, aim, config, plan, train, seed)
     check = ask(space, asked, space.draw(plan.check, CHECK_SEED), "checking f̃")
     start = start_of(space, asked, aim, val)
 
@@ -210,26 +210,32 @@ def learn(
     aim: Aim,
     config: DirectionConfig,
     plan: Plan,
-    real: Samples | None,
+    train: np.ndarray,
     seed: int,
 ) -> tuple[Samples, dict[str, Fit], list[dict[str, Any]]]:
     """Doubles the samples until the better surrogate's direction holds still, or the questions are used up.
 
-    Real images are doubled with the generated ones, or the fits would be alike for having them in common.
+    Real images, `train`, are doubled with the generated ones: else the fits would be alike for having them in common.
 
     Returns:
         All samples, the generated ones first; the last fits by kind; and the learning curve.
+
+    Raises:
+        DataError: f answers all generated images alike.
     """
     w = space.draw(plan.sizes[-1], FIT_SEED)
     p: list[np.ndarray] = []
+    real: list[Samples] = []
     fits: dict[str, Fit] = {}
     curve: list[dict[str, Any]] = []
     for size, before in zip(plan.sizes, (0, *plan.sizes), strict=False):
         p.append(ask(space, asked, w[before:size], f"asking f, {size:,} in all").p)
         samples = Samples(w[:size], np.concatenate(p))
-        if real is not None:
-            n = len(real.w) * size // plan.sizes[-1]
-            samples = Samples(np.concatenate([samples.w, real.w[:n]]), np.concatenate([samples.p, real.p[:n]]))
+        refuse_one_answer(samples.numbers(aim))
+        begun, end = (len(train) * n // plan.sizes[-1] for n in (before, size))
+        if end > begun:
+            real.append(ask_real(space, asked, train[begun:end]))
+        samples = joined([samples, *real])
         last, fits = fits, fit_kinds(coordinates, samples, aim, config, seed)
         best = max(fits.values(), key=lambda fit: fit.cv_r2)
         point: dict[str, Any] = {"samples": size, "surrogates": {k: fit_figures(fit) for k, fit in fits.items()}}
@@ -242,6 +248,17 @@ def learn(
         if point.get("cosine", 0.0) >= config.settled_cosine:
             break
     return samples, fits, curve
+
+
+def refuse_one_answer(numbers: np.ndarray) -> None:
+    """Raises DataError where f, of whose answers on generated images these [N] are read, tells none from another."""
+    if np.ptp(clipped_logit(numbers)) < SAME_LOGIT:
+        raise DataError(f"f gives all {len(numbers)} generated images the same answer")
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Several samples as one, in their order."""
+    return Samples(np.concatenate([part.w for part in parts]), np.concatenate([part.p for part in parts]))
 
 
 def fit_kinds(

@@ -6,7 +6,7 @@ TrainingError
 ├── DataError          images or labels cannot be used
 │   ├── LeakageError   a patient stands in two splits
 │   └── Unusable       a raw file gives no image
-├── WeightsRefused     weights of another's generator cannot be taken over
+├── WeightsRefused     weights of another's generator, or published ones, cannot be taken over
 ├── OutputExists       what a verb would write is there already
 ├── StepMissing        a verb needs what an earlier verb makes
 ├── StepOutdated       a step was made with other settings than the config has now

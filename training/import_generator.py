@@ -69,6 +69,8 @@ def import_generator(weights: Path, out: Path, prefix: str | None = None) -> dic
         ExportMismatch: ONNX Runtime computes something else than torch.
     """
     with whole_folder(out) as folder:
+        if prefix is not None and is_space(weights):
+            raise WeightsRefused(f"{weights} is a space, whose generator has no prefix")
         tensors = read_space(weights) if is_space(weights) else without_prefix(read_tensors(weights), prefix)
         G, architecture = load(tensors)
         difference = _write_networks(G, architecture, folder)

@@ -50,7 +50,10 @@ def _all_but(section: str, form: type[BaseModel], *keys: str) -> tuple[str, ...]
 
 BLACK_BOX = "black_box"
 WHOLE = {"provenance"}  # sections that may be missing, kept as one value
-NEVER_BEFORE = {f"{BLACK_BOX}.f": None}  # what earlier versions made, which did not tell, they made without
+NEVER_BEFORE = {
+    f"{BLACK_BOX}.f": None,
+    "encoder.begin_with": None,
+}  # what earlier versions made, which did not tell, they made without
 LABELS = _names("classifier", "target_classes", "against_classes", "batch", "lr", "weight_decay", "label_smoothing")
 SMALL = LABELS + _names("classifier", "domain_width", "domain_stem")
 STUDENT = (*_names("classifier", "student_images"), BLACK_BOX)  # of the domain network, where there are no labels

@@ -10,7 +10,7 @@ from training.attributes import CHOICE as ATTRIBUTES
 from training.audit import audit
 from training.choose_mode import CHOICE as MODE
 from training.choose_mode import choose_run_mode
-from training.config import GanConfig, RunConfig
+from training.config import EncoderConfig, GanConfig, RunConfig
 from training.direction_search import check_config
 from training.errors import ConfigError, DataError
 from training.export import export_networks, exported
@@ -77,6 +77,13 @@ def source_of_generator(gan: GanConfig) -> str:
     return f"{gan.total_kimg:g} thousand images in batches of {gan.batch}, {gan.dtype}"
 
 
+def source_of_encoder(encoder: EncoderConfig) -> str:
+    """In words: how long the encoder trains on drawn pairs, or whose it is to begin with."""
+    if encoder.begin_with is not None:
+        return f"that of {encoder.begin_with}"
+    return f"{encoder.total_kimg:g} thousand generated images"
+
+
 def check_data(config: RunConfig) -> list[str]:
     """Reads the tables of a run, opens its black box, and looks for all that can be wrong before an image is opened.
 
@@ -138,7 +145,7 @@ def plan(config: RunConfig, runs: Path) -> list[str]:
         f"data             {len(data.sources)} sources, {data.size_px} px, {data.channels} channel(s)",
         f"classifier       {source_of_classifier(config)}",
         f"generator        {source_of_generator(gan)}",
-        f"encoder          {encoder.total_kimg:g} thousand generated images, then {encoder.real_kimg:g} real",
+        f"encoder          {source_of_encoder(encoder)}, then {encoder.real_kimg:g} thousand real images",
         f"direction        {config.direction.samples:,} questions to f, {len(config.direction.blends)} walks on val",
         f"gate             {config.gate.passes} passes, thresholds from {config.gate.val_images} val images and "
         f"{config.gate.check_images} explanations",

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from google.protobuf.message import DecodeError
 from torch import Tensor, nn
 
 from training.config import EncoderConfig
@@ -42,9 +43,12 @@ def read_encoder(folder: Path, config: EncoderConfig, channels: int, images: Ten
     try:
         model = onnx.load(path)
         values = constant_values(model)
+        _, *given = (axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim)
+        if given != list(images.shape[1:]):
+            raise ValueError(f"it reads images of {given}, not of {list(images.shape[1:])}")
         encoder = Encoder(config, channels, *(torch.tensor(values[name]) for name in ("mean", "std")))
         _fill(encoder, model, values)
-    except (KeyError, ValueError, RuntimeError, OSError) as e:
+    except (KeyError, IndexError, ValueError, RuntimeError, OSError, DecodeError) as e:
         raise WeightsRefused(
             f"{path} is no encoder of the size that [encoder] says, as `export` writes them: {e}"
         ) from e

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import onnx
 import torch
+from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from training.errors import WeightsRefused
@@ -44,7 +46,7 @@ def read_space(folder: Path) -> dict[str, Tensor]:
         tensors = _mapping(onnx.load(folder / "mapping.onnx")) | _synthesis(onnx.load(folder / "generator.onnx"))
         with np.load(folder / "latent.npz", allow_pickle=False) as latent:
             tensors["mapping.w_avg"] = torch.from_numpy(latent["mean"].astype(np.float32))
-    except (KeyError, IndexError, ValueError, OSError) as e:
+    except (KeyError, IndexError, ValueError, OSError, DecodeError, BadZipFile) as e:
         raise WeightsRefused(f"{folder}: its networks are not of the form that `export` writes ({e})") from e
     _refuse_other_images(tensors, folder)
     return tensors

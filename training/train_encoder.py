@@ -1,4 +1,7 @@
-"""Trains the encoder, stage A: fresh w, its image G(w), squared error on standardised w. Run again to resume."""
+"""Trains the encoder, stage A: fresh w, its image G(w), squared error on standardised w. Run again to resume.
+
+A config may have a published encoder taken over in its place (`begin_with`).
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,14 @@ def synthetic_batch(G: Generator, n: int, dtype: torch.dtype) -> tuple[Tensor, T
 
 
 def train_encoder(config: RunConfig, run: RunFolder) -> None:
-    """Trains until `total_kimg`; leaves `checkpoints/encoder.pt` and a picture of reconstructions of val images."""
+    """Trains until `total_kimg`, or takes over a published encoder; leaves `checkpoints/encoder.pt` and a picture.
+
+    The picture shows reconstructions of val images.
+
+    Raises:
+        StepOutdated: it was trained with other settings.
+        WeightsRefused, ConfigError: as `take_over`.
+    """
     device = choose_device()
     torch.manual_seed(config.seed + 2000)
     c = config.encoder
@@ -109,12 +119,12 @@ def take_over(config: RunConfig, run: RunFolder, G: Generator, mean: Tensor, spa
         WeightsRefused: the encoder cannot be read back.
         ConfigError: it belongs to another generator, whose w have another mean than this one's.
     """
-    if (run.path / "checkpoints" / "encoder.pt").exists():
+    if run.load("encoder") is not None:
         return
     real = torch.from_numpy(load_split(run, "train").images[:HELD_OUT]).float() / 127.5 - 1
     drawn, _ = synthetic_batch(G, HELD_OUT, torch.float32)
     encoder = read_encoder(space, config.encoder, config.data.channels, torch.cat([real, drawn.cpu()])).to(drawn.device)
-    if not float(((mean - encoder.mean.cpu()) / encoder.std.cpu()).abs().max()) < SAME_MEAN:
+    if not float(((mean.cpu() - encoder.mean.cpu()) / encoder.std.cpu()).abs().max()) < SAME_MEAN:
         raise ConfigError(f"encoder.begin_with: the encoder of {space} is of another generator")
     run.save("encoder", {"encoder": encoder.state_dict(), "images": 0})
     run.log("encoder", images=0, held_out=held_out_error(G, encoder))

@@ -20,6 +20,7 @@ from training import metrics
 from training.config import DataSetConfig, RunConfig
 from training.data import ImageSet
 from training.direction import Coordinates, fit_ridge
+from training.direction_search import LARGEST_REAL
 from training.errors import DataError
 from training.evaluate import batches
 from training.probes import DEVIATIONS, LEAST_CHANGE, Answer, Ask, Probe, answers, library, named
@@ -179,6 +180,10 @@ def shuffled(trials: Trials) -> tuple[Metric, list[float]]:
         fs.append(trials.small.learn(f"audit-shuffled-{number}", images, labels))
     w = space.draw(settings.samples, FRESH_SEED)
     numbers = asked_together(space, fs, w)
+    some = np.random.default_rng(seed).permutation(len(images))[: int(settings.samples * LARGEST_REAL)]
+    real = images[np.sort(some)]  # as every direction is fitted
+    w = np.concatenate([w, space.encode_pixels(real)])
+    numbers = np.concatenate([numbers, [probability(f, to_float(real)) for f in fs]], axis=1)
     coordinates, codes = Coordinates.of(space.mean, space.covariance), space.encode_pixels(test.images)
     scores = [
         fit_ridge(coordinates, w, column, float(np.median(column)), seed).surrogate.logit(codes) for column in numbers

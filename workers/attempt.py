@@ -141,7 +141,7 @@ def _explain_by_stages(record: JobRecord, bench: Bench, must_ask: MustAsk, spans
     store, watch = bench.store, _Watch(record, bench.store, must_ask)
     upload = store.input_bytes(record.id)
     if upload is None:
-        raise Aborted if watch.is_replaced() else Internal
+        raise Internal if watch.counts() else Aborted
     request = record.request
     networks = bench.served.open(request.classifier_id, request.classifier_version)
     image = bench.read(upload, networks.image, wanted_original(request))
@@ -176,11 +176,13 @@ class _Watch:
             self._store.progress(self._record.id, self._record.attempts, progress)
 
     def is_replaced(self) -> bool:
-        if not self._must_ask():
-            return False
+        return self._must_ask() and not self.counts()
+
+    def counts(self) -> bool:
+        """What the record says, asked in any case; without a broker nothing speaks against it."""
         with suppress(*BROKER_ERRORS):
-            return not self._store.is_current(self._record.id, self._record.attempts)
-        return False
+            return self._store.is_current(self._record.id, self._record.attempts)
+        return True
 
 
 def _cause(failure: BaseException) -> BaseException:

@@ -7,9 +7,11 @@ call asks.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
+from typing import Any
 
-from redis import Redis
+from redis import ConnectionError, Redis
 
 from workers.broker import BROKER_ERRORS
 from workers.layout import NOTICES
@@ -17,7 +19,9 @@ from workers.layout import NOTICES
 log = logging.getLogger(__name__)
 
 LISTEN_S = 1.0
-"""How long one wait for a notice lasts; the connection is proven between two."""
+"""How long one wait for a notice lasts."""
+PROVEN_EVERY_S = 3.0
+"""How often the broker has to answer: a connection may end without a word. Silence twice as long is deafness."""
 DEAF_S = 0.5
 """How long after a lost connection the next is tried."""
 
@@ -26,11 +30,12 @@ class Notices:
     """Listens in a thread of its own, for one attempt at a time; deaf until it is started.
 
     Args:
-        client: A connection; its own, with a health check, since it waits for a long time.
+        client: A connection without retries of its own: whoever is deaf is to know it at once.
+        proven_every_s: How often the broker has to answer.
     """
 
-    def __init__(self, client: Redis) -> None:
-        self._client = client
+    def __init__(self, client: Redis, proven_every_s: float = PROVEN_EVERY_S) -> None:
+        self._client, self._proven_every_s = client, proven_every_s
         self._heard_since = 0
         """Which subscription it is that is heard; 0: none."""
         self._subscriptions = 0
@@ -70,18 +75,30 @@ class Notices:
                 self._listen_once()
             except BROKER_ERRORS as error:
                 log.debug("broker away (%s); attempts ask for themselves until it is back", type(error).__name__)
-            self._heard_since = 0
+            except Exception:
+                log.exception("notices cannot be heard; attempts ask for themselves")
+            finally:
+                self._heard_since = 0
             self._ended.wait(DEAF_S)
 
     def _listen_once(self) -> None:
         with self._client.pubsub() as channel:  # type: ignore[no-untyped-call]
             channel.subscribe(NOTICES)
+            proven, is_answered = time.monotonic(), True
             while not self._ended.is_set():
-                message = channel.get_message(timeout=LISTEN_S)
-                if message is None:
-                    continue
-                if message["type"] == "subscribe":  # again after each connection, during which nothing was heard
-                    self._subscriptions += 1
-                    self._heard_since = self._subscriptions
-                elif message["data"].decode() == self._job_id:
-                    self._is_named = True
+                message = channel.get_message(timeout=min(LISTEN_S, self._proven_every_s))
+                is_answered = is_answered or message is not None
+                if time.monotonic() - proven >= self._proven_every_s:
+                    if not is_answered:
+                        raise ConnectionError("the broker is silent")
+                    channel.ping()
+                    proven, is_answered = time.monotonic(), False
+                if message is not None:
+                    self._take(message)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["type"] == "subscribe":  # again after each connection, before which nothing was heard
+            self._subscriptions += 1
+            self._heard_since = self._subscriptions
+        elif message["type"] == "message" and self._job_id is not None and message["data"] == self._job_id.encode():
+            self._is_named = True

@@ -65,7 +65,7 @@ def make_worker(settings: Settings) -> Celery:
     def open_networks(**_: Any) -> None:
         die_with_parent()
         bench.traces = Traces.to(settings.TRACES_ENDPOINT, "contrafact-worker")
-        bench.notices = Notices(redis_client(settings))
+        bench.notices = Notices(redis_client(settings, retries=0))
         bench.notices.start()
         decoder.start()
         RemoteWatch(settings).start()

@@ -128,6 +128,7 @@ def explain_for(work: Work, seconds: float) -> float:
     """Explain the sample again and again, as a worker does between a job's upload and its result; how many a second."""
     from workers.decoder import Decoder
     from workers.produce import produce
+    from workers.report import make_report
     from workers.served import ServedNetworks
 
     settings = Settings()
@@ -135,7 +136,11 @@ def explain_for(work: Work, seconds: float) -> float:
     with Decoder(settings.MAX_UPLOAD_BYTES, settings.MAX_PIXELS) as decoder:
 
         def once() -> None:
-            produce(networks, decoder.read(work.upload, networks.image), work.request)
+            image = decoder.read(work.upload, networks.image)
+            made = produce(networks, image, work.request)
+            make_report(
+                made, networks, image, work.upload, {**made.timing_ms, "queued": 0.0, "decode": 0.0, "total": 0.0}
+            )
 
         for _ in range(WARM_UP_JOBS):
             once()

@@ -123,7 +123,7 @@ def test_a_classifier_that_always_says_no_cannot_be_fitted() -> None:
     w, _ = answers(500, seed=2)
     with pytest.raises(DataError, match="rarer answer on 0 of 500"):
         fit_logistic(COORDINATES, w, np.zeros(500), 0.5)
-    with pytest.raises(DataError, match="all 500 generated images the same"):
+    with pytest.raises(DataError, match="all 500 images the same"):
         fit_ridge(COORDINATES, w, np.zeros(500), 0.5)
 
 

@@ -117,6 +117,24 @@ def test_codes_of_real_images_are_fitted_beside_generated_ones() -> None:
     assert found(train=LABELLED.images, real_images=0).choice["real_images"] == 0
 
 
+def test_real_images_are_asked_about_as_they_are_needed() -> None:
+    f = Counted(two_classes)
+    choice = found(f, train=LABELLED.images).choice
+    assert choice["settled"]
+    assert 0 < choice["real_images"] < len(LABELLED.images)
+    assert f.asked == choice["images_asked"]
+
+
+def test_a_classifier_that_tells_no_generated_image_from_another_is_refused_though_it_tells_real_ones() -> None:
+    real = {image.tobytes() for image in to_float(LABELLED.images)}
+
+    def blind(x: np.ndarray) -> np.ndarray:
+        return np.array([[0.1, 0.9] if image.tobytes() in real else [0.6, 0.4] for image in x])
+
+    with pytest.raises(DataError, match="generated images the same answer"):
+        found(blind, train=LABELLED.images)
+
+
 def test_the_surrogate_learns_what_the_encoder_makes_of_real_images() -> None:
     """This encoder reports half of what is there; f still answers about the images themselves."""
     halved = replace(SPACE, encode=lambda x: SPACE.encode(x) / 2)

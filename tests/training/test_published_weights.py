@@ -123,6 +123,21 @@ def test_a_graph_that_draws_something_else_than_its_weights_is_refused(tmp_path:
         read_space(changed)
 
 
+@pytest.mark.parametrize("name", ["mapping.onnx", "generator.onnx", "latent.npz"])
+def test_a_broken_file_is_refused(name: str, tmp_path: Path) -> None:
+    broken = publish(tmp_path / "broken", a_generator(1))
+    whole = (broken / name).read_bytes()
+    (broken / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WeightsRefused, match="broken"):
+        import_generator(broken, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_space_has_no_prefix(space: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsRefused, match="has no prefix"):
+        import_generator(space, tmp_path / "out", prefix="G_ema.")
+
+
 def test_a_folder_without_networks_is_no_space(tmp_path: Path) -> None:
     assert not is_space(tmp_path)
 
@@ -150,6 +165,12 @@ def test_an_encoder_of_another_size_is_refused(wrong: dict[str, object], tmp_pat
     space = publish_encoder(tmp_path, an_encoder())
     with pytest.raises(WeightsRefused, match="of the size"):
         read_encoder(space, SMALL.model_copy(update=wrong), 1, random_images(8))
+
+
+def test_an_encoder_of_other_images_is_refused(tmp_path: Path) -> None:
+    space = publish_encoder(tmp_path, an_encoder())
+    with pytest.raises(WeightsRefused, match=r"reads images of \[1, 32, 32\]"):
+        read_encoder(space, SMALL, 1, torch.zeros(8, 1, 64, 64))
 
 
 def test_a_folder_without_an_encoder_is_refused(tmp_path: Path) -> None:

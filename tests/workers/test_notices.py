@@ -9,6 +9,7 @@ from redis import Redis
 from tests.workers.examples import REPORT, a_job
 from workers.broker import redis_client
 from workers.jobstore import JobStore
+from workers.layout import NOTICES
 from workers.notices import Notices
 from workers.settings import Settings
 
@@ -62,6 +63,28 @@ def test_a_job_that_is_taken_away_is_asked_about(
     store.start("job", "worker")
     take(store)
     assert within(5, must_ask)
+
+
+def test_a_notice_that_nobody_can_read_harms_nothing(notices: Notices, store: JobStore, client: Redis) -> None:
+    must_ask = notices.attend("job")
+    client.publish(NOTICES, b"\xff")
+    assert not within(0.2, must_ask)
+    store.create(a_job(), b"image")
+    store.start("job", "worker")
+    store.cancel("job")
+    assert within(5, must_ask)
+
+
+def test_a_broker_that_falls_silent_is_noticed(private_settings: Settings, client: Redis) -> None:
+    with redis_client(private_settings, retries=0) as own:
+        found = Notices(own, proven_every_s=0.1)
+        found.start()
+        assert within(5, lambda: not found.attend("job")())
+        must_ask = found.attend("job")
+        assert not within(0.5, must_ask)  # it answers
+        client.client_pause(2000, all=True)
+        assert within(2, must_ask)
+        found.stop()
 
 
 def test_an_attempt_that_succeeds_is_told_nothing(notices: Notices, store: JobStore) -> None:

@@ -212,6 +212,22 @@ def test_a_replaced_attempt_stops_and_leaves_the_record_alone(
     assert store.finish("job", 2, REPORT, {"strip.png": b"strip"})
 
 
+def test_a_job_canceled_before_its_image_is_read_is_let_go_of_at_once(
+    store: JobStore, served: ServedNetworks, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cancel_first(job_id: str) -> bytes | None:
+        store.cancel(job_id)
+        return JobStore.input_bytes(store, job_id)
+
+    monkeypatch.setattr(store, "input_bytes", cancel_first)
+    bench = Bench(store, served, settings, read)
+    bench.notices = Hearsay(heard=False)
+    store.create(a_job(), UPLOAD)
+    attempt("job", bench)
+    assert outcome(store).status == "canceled"
+    assert store.lease("job") is None
+
+
 class Hearsay(Notices):
     """Says whether it has heard of the job; counts how often it was listened to."""
 
