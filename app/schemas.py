@@ -439,7 +439,7 @@ class Live(BaseModel):
 class UnusableBundle(BaseModel):
     """A folder in the store that is not served, or a pin that cannot be followed, and why."""
 
-    bundle: str = Field(examples=["classifiers/knee-oa/4"])
+    bundle: str = Field(examples=["classifiers/knee-oa/5"])
     code: str = Field(examples=["bundle-damaged"])
 
 

@@ -83,7 +83,7 @@ def test_the_lines_for_curl_work_one_after_the_other(guarded: tuple[Stack, str],
     (tmp_path / "image.png").write_bytes(SAMPLE)
     lines = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE.read_text(), flags=re.DOTALL))
     lines = lines.replace("http://127.0.0.1:8000", stack.url).replace("knee-oa", "toy")
-    lines = lines.replace("models/bundles/spaces/knee-xray/2/sample.png", "image.png").replace("cf_…", shown)
+    lines = lines.replace("models/bundles/spaces/knee-xray/5/sample.png", "image.png").replace("cf_…", shown)
     script = "set -eu\ncurl() { command curl --silent --show-error --fail --noproxy '*' \"$@\"; }\n" + lines
     told = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert told.returncode == 0, told.stderr
