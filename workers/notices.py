@@ -1,6 +1,6 @@
 """Hears that an attempt no longer counts, so that whoever works need not ask the record before every network call.
 
-A question is a round trip to the broker, and on busy cores a millisecond; a job had ten of them. A notice (`events`)
+A question is a round trip to the broker, and on busy cores a millisecond; a job had eight of them. A notice (`events`)
 says only that it is time to ask: the record alone decides. Where none can be heard, or might have been missed, every
 call asks.
 """
