@@ -134,6 +134,7 @@ class GanConfig(Section):
     path_length_interval: Positive = 4
     path_length_shrink: Positive = 2  # the penalty runs on batch / shrink images
     style_mixing: Share = 0.9
+    one_stage: bool = False  # both networks learn from one pass through the discriminator, in place of turns
     reuse_fakes: bool = True  # both steps use the same generated images; false draws them afresh, as the paper does
     accumulate: Positive = 1  # a process takes its share of the batch in so many pieces, to save memory
     ema_rampup: FromZero | None = 0.05
@@ -146,6 +147,12 @@ class GanConfig(Section):
     snapshots: Positive = 10  # generators kept, and measured, over the whole run
     checkpoint_kimg: AboveZero = 4
     sample_kimg: AboveZero = 10
+
+    @model_validator(mode="after")
+    def _one_stage_has_range(self) -> Self:
+        if self.one_stage and self.dtype == "float16":
+            raise ValueError("one_stage needs bfloat16 or float32: float16 is too narrow for the gradients it scales")
+        return self
 
     @property
     def ema_kimg(self) -> float:

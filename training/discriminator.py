@@ -83,9 +83,7 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         """[N, inputs, H, W] → [N, outputs, H or H/2, W or W/2], times `gain`, in x's dtype."""
-        scale = gain * (LRELU_GAIN if self.activation else 1.0)  # homogeneous: the gain may go in before the activation
-        weight = (self.weight * (self.weight_gain * scale)).to(x.dtype)
-        bias = None if self.bias is None else (self.bias * scale).to(x.dtype)
+        weight, bias = self.scaled(x.dtype, gain)
         if self.down and self.kernel == 3:
             y = F.conv2d(blur(x, 2), weight, bias, stride=2)
         elif self.kernel == 3:
@@ -93,6 +91,12 @@ class Conv(nn.Module):
         else:
             y = mix_channels(halve(x) if self.down else x, weight, bias)
         return activate(y) if self.activation else y
+
+    def scaled(self, dtype: torch.dtype, gain: float = 1.0) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias as they are used, with all gains: homogeneous, so they may go in before the activation."""
+        scale = gain * (LRELU_GAIN if self.activation else 1.0)
+        weight = (self.weight * (self.weight_gain * scale)).to(dtype)
+        return weight, None if self.bias is None else (self.bias * scale).to(dtype)
 
 
 class DiscriminatorBlock(nn.Module):
@@ -116,10 +120,10 @@ def group_size(n: int) -> int:
 
 
 def minibatch_std(x: Tensor, parts: int = 1) -> Tensor:
-    """Appends one channel: the standard deviation within groups of the batch, averaged over channels and pixels.
+    """Standard deviation within groups of the batch, averaged over channels and pixels: [N, C, H, W] → float32 [N].
 
-    [N, C, H, W] → [N, C+1, H, W], float32. Groups hold as many neighbours as divide a part, four at most: four of
-    eight, three of six, two of ten. So a batch gives the same in one piece and in pieces of four, eight, …
+    Groups hold as many neighbours as divide a part, four at most: four of eight, three of six, two of ten. So a batch
+    gives the same in one piece and in pieces of four, eight, …
 
     Args:
         x: features of the batch.
@@ -129,8 +133,7 @@ def minibatch_std(x: Tensor, parts: int = 1) -> Tensor:
     group = group_size(n // parts)
     grouped = x.reshape(n // group, group, c, h, w)
     variance = (grouped - grouped.mean(dim=1, keepdim=True)).square().mean(dim=1)
-    spread = (variance + 1e-8).sqrt().mean(dim=(1, 2, 3))  # [N / group]
-    return torch.cat([x, spread.repeat_interleave(group)[:, None, None, None].expand(n, 1, h, w)], dim=1)
+    return (variance + 1e-8).sqrt().mean(dim=(1, 2, 3)).repeat_interleave(group)
 
 
 class Discriminator(nn.Module):
@@ -161,9 +164,21 @@ class Discriminator(nn.Module):
             parts: batches in x that are judged apart, see `minibatch_std`.
             dtype: of the feature maps; their spread and the last two layers stay float32.
         """
+        features = self.features(x, dtype=dtype)
+        return self.verdict(features, minibatch_std(features.float(), parts))
+
+    def features(self, x: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+        """What is seen of each image by itself: float32 [N, C, H, W] → [N, last channels, 4, 4] in `dtype`."""
         y = self.from_rgb(x.to(dtype, memory_format=torch.channels_last))
         for block in self.blocks:
             y = block(y)
-        y = self.conv(minibatch_std(y.float(), parts).to(dtype, memory_format=torch.channels_last))
-        logits: Tensor = self.out(self.dense(y.float().flatten(1)))
+        return y
+
+    def verdict(self, features: Tensor, spread: Tensor) -> Tensor:
+        """Logits float32 [N] from `features`, and from the spread in each image's group, float32 [N]."""
+        weight, bias = self.conv.scaled(features.dtype)
+        y = F.conv2d(features, weight[:, :-1], bias, padding=1)
+        one = torch.ones_like(features[:1, :1])  # the spread is one more channel, of one value: a convolution is enough
+        y = y + spread.to(features.dtype)[:, None, None, None] * F.conv2d(one, weight[:, -1:], padding=1)
+        logits: Tensor = self.out(self.dense(activate(y).float().flatten(1)))
         return logits[:, 0]

@@ -43,23 +43,32 @@ def measure_rates(config: RunConfig, images: ImageSet) -> dict[str, Any]:
     for _ in range(2):
         trainer.step()
     step_ms = timed_ms(lambda: [trainer.step() for _ in range(STEPS)], device) / STEPS
-    gan, piece = config.gan, range(config.gan.accumulate)
-    reals = [trainer.real_batch(k) for k in piece]
-    fakes = [trainer.generate("fake", k).detach() for k in piece]
-    parts: dict[str, Callable[[], object]] = {
-        "generator": lambda: trainer.step_generator(trainer.generate("fake", k) for k in piece),
+    parts = {name: median_ms(part, device) for name, part in parts_of(trainer).items()}
+    return {
+        "device": describe_device(),
+        "images_per_s": round(config.gan.batch / step_ms * 1000, 1),
+        "threads": torch.get_num_threads(),
+        "step_ms": round(step_ms, 1),
+        "parts_ms": parts,
+        "operator_shares": operator_shares(trainer),
+    }
+
+
+def parts_of(trainer: Trainer) -> dict[str, Callable[[], object]]:
+    """What a step is made of, each part by itself."""
+    gan, pieces = trainer.config, range(trainer.config.accumulate)
+    reals = [trainer.real_batch(k) for k in pieces]
+    fakes = [trainer.generate("fake", k).detach() for k in pieces]
+    in_turns: dict[str, Callable[[], object]] = {
+        "generator": lambda: trainer.step_generator(trainer.generate("fake", k) for k in pieces),
         "discriminator": lambda: trainer.step_discriminator(reals, fakes),
+    }
+    at_once: dict[str, Callable[[], object]] = {"both networks": lambda: trainer.step_both(reals)}
+    return {
+        **(at_once if gan.one_stage else in_turns),
         f"r1_every_{gan.r1_interval}": lambda: trainer.regularise_discriminator(reals),
         f"path_length_every_{gan.path_length_interval}": trainer.regularise_generator,
         "average": trainer.average,
-    }
-    return {
-        "device": describe_device(),
-        "images_per_s": round(gan.batch / step_ms * 1000, 1),
-        "threads": torch.get_num_threads(),
-        "step_ms": round(step_ms, 1),
-        "parts_ms": {name: median_ms(part, device) for name, part in parts.items()},
-        "operator_shares": operator_shares(trainer),
     }
 
 

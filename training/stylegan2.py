@@ -81,7 +81,10 @@ def upsample(image: Tensor, matrix: Tensor) -> Tensor:
 
 
 def activate(x: Tensor) -> Tensor:
-    """Leaky ReLU clamped to ±256. Its gain √2 is already in x: the slope is the same at every scale."""
+    """Leaky ReLU clamped to ±256. Its gain √2 is already in x: the slope is the same at every scale.
+
+    Only float16 needs the clamp (Karras et al. 2020b, appendix C); while a network learns, the others do without.
+    """
     if torch.is_grad_enabled() and x.requires_grad:
         activated: Tensor = _Activation.apply(x)
         return activated
@@ -93,16 +96,31 @@ class _Activation(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
-        y = F.leaky_relu(x, LRELU_SLOPE).clamp_(-ACTIVATION_CLAMP, ACTIVATION_CLAMP)
+        y = F.leaky_relu(x, LRELU_SLOPE)
+        if x.dtype == torch.float16:
+            y.clamp_(-ACTIVATION_CLAMP, ACTIVATION_CLAMP)
         context.save_for_backward(y)
         return y
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:
-        (y,) = context.saved_tensors
-        unclamped = torch.ops.aten.hardtanh_backward(gradient, y, -ACTIVATION_CLAMP, ACTIVATION_CLAMP)
-        through: Tensor = torch.ops.aten.leaky_relu_backward(unclamped, y, LRELU_SLOPE, True)
+    def backward(context: Any, gradient: Tensor) -> Any:
+        return _Slope.apply(gradient, *context.saved_tensors)
+
+
+class _Slope(torch.autograd.Function):
+    """A gradient times the slope at y. The slope is constant around y: PyTorch would send zeros back through y."""
+
+    @staticmethod
+    def forward(context: Any, gradient: Tensor, y: Tensor) -> Tensor:
+        context.save_for_backward(y)
+        if y.dtype == torch.float16:
+            gradient = torch.ops.aten.hardtanh_backward(gradient, y, -ACTIVATION_CLAMP, ACTIVATION_CLAMP)
+        through: Tensor = torch.ops.aten.leaky_relu_backward(gradient, y, LRELU_SLOPE, True)
         return through
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Any:
+        return _Slope.apply(gradient, *context.saved_tensors), None
 
 
 class Dense(nn.Module):
@@ -235,6 +253,16 @@ class StyledConv(nn.Module):
         return noisy.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
+def mix(x: Tensor, weight: Tensor) -> Tensor:
+    """Every pixel's channels weighed for each image by itself: [N, C, H, W] and [N, K, C] → [N, K, HW].
+
+    Where it has to come back, the product is of pixels by channels, as they lie in memory: so will their gradient.
+    """
+    if torch.is_grad_enabled() and x.requires_grad:
+        return (x.permute(0, 2, 3, 1).flatten(1, 2) @ weight.transpose(1, 2)).transpose(1, 2)
+    return weight @ x.flatten(2)
+
+
 class ToRGB(nn.Module):
     """1×1 modulated convolution without demodulation, from features to image channels."""
 
@@ -249,7 +277,7 @@ class ToRGB(nn.Module):
         """[N, inputs, H, W] and w [N, D] → float32 [N, image channels, H, W]."""
         style = self.affine(w) * self.weight_gain
         weight = (self.weight[None, :, :, 0, 0] * style[:, None]).to(x.dtype)  # [N, image channels, inputs]
-        y = (weight @ x.flatten(2)).float().unflatten(2, x.shape[2:])
+        y = mix(x, weight).float().unflatten(2, x.shape[2:])
         return (y + self.bias[None, :, None, None]).clamp(-ACTIVATION_CLAMP, ACTIVATION_CLAMP)
 
 

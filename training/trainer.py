@@ -1,4 +1,4 @@
-"""One batch of StyleGAN2's training: both steps, the lazy regularisers, the average and the augmentation's controller.
+"""One batch of StyleGAN2's training: both networks, lazy regularisers, the average and the augmentation's controller.
 
 Every draw comes from a stream seeded by (seed, batch, purpose, piece). So a batch is the same whether one process takes
 it in two pieces or two processes take one each, and a run goes on exactly without the state of any random stream.
@@ -30,13 +30,15 @@ from training.losses import (
     path_lengths,
     r1_penalty,
 )
+from training.one_stage import teach
 from training.stylegan2 import Generator
 
 Purpose = Literal["real", "fake", "discriminator", "r1", "generator", "path length"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SCALARS = ("images_seen", "steps", "p", "mean_path_length", "sign_sum", "sign_count")
 NETWORKS = ("G", "G_ema", "D")
-OPTIMISERS = ("optimiser_G", "optimiser_D")
+OptimiserName = Literal["optimiser_G", "optimiser_D"]
+OPTIMISERS: tuple[OptimiserName, ...] = get_args(OptimiserName)
 
 
 def build_generator(config: GanConfig, size_px: int, channels: int) -> Generator:
@@ -58,7 +60,7 @@ class Trainer:
     Attributes:
         G, G_ema: the generator, and the average of its weights that is shipped.
         D: the discriminator.
-        render, discriminate: G's synthesis and D for the two main steps, compiled on request.
+        render, discriminate, features: G's synthesis, D and its features for the main steps, compiled on request.
         images_seen: real images shown to D so far, by all processes.
         p: probability of augmentation.
         mean_path_length: running mean of path lengths.
@@ -79,6 +81,7 @@ class Trainer:
     optimiser_D: torch.optim.Optimizer
     render: Callable[..., Tensor]
     discriminate: Callable[..., Tensor]
+    features: Callable[..., Tensor]
     images_seen: int = 0
     steps: int = 0
     p: float = 0.0
@@ -117,6 +120,7 @@ class Trainer:
             lazy_adam(D, gan.lr, gan.r1_interval),
             compiled(G.synthesis, device) if gan.compile else G.synthesis,
             compiled(D, device) if gan.compile else D,
+            compiled(D.features, device) if gan.compile else D.features,
             scalers={
                 name: torch.amp.GradScaler(device.type, enabled=gan.dtype == "float16", init_scale=256.0)
                 for name in OPTIMISERS
@@ -165,14 +169,9 @@ class Trainer:
                 scaler.load_state_dict(saved)
 
     def step(self) -> dict[str, float]:
-        """One batch: discriminator, generator, lazy regularisers, average, controller. Returns its losses."""
+        """One batch: both networks, lazy regularisers, average, controller. Returns its losses."""
         reals = [self.real_batch(k) for k in range(self.config.accumulate)]
-        with torch.set_grad_enabled(self.reuses_fakes):
-            fakes = [self.generate("fake", k) for k in range(self.config.accumulate)]
-        losses = {"loss_D": self.step_discriminator(reals, [fake.detach() for fake in fakes])}
-        if self.steps % self.config.r1_interval == 0:
-            losses["r1"] = self.regularise_discriminator(reals)
-        losses["loss_G"] = self.step_generator(self.fakes_to_learn_from(fakes))
+        losses = self.step_at_once(reals) if self.config.one_stage else self.step_in_turns(reals)
         if self.steps % self.config.path_length_interval == 0:
             losses["path_length"] = self.regularise_generator()
         self.images_seen += self.config.batch
@@ -182,6 +181,23 @@ class Trainer:
         if self.steps % self.config.ada_interval == 0:
             self.control()
         return losses
+
+    def step_in_turns(self, reals: Sequence[Tensor]) -> dict[str, float]:
+        """The discriminator's update and its penalty, then the generator's against the new discriminator."""
+        with torch.set_grad_enabled(self.reuses_fakes):
+            fakes = [self.generate("fake", k) for k in range(self.config.accumulate)]
+        losses = {"loss_D": self.step_discriminator(reals, [fake.detach() for fake in fakes])}
+        losses |= self.penalise_if_due(reals)
+        return {**losses, "loss_G": self.step_generator(self.fakes_to_learn_from(fakes))}
+
+    def step_at_once(self, reals: Sequence[Tensor]) -> dict[str, float]:
+        """The update of both networks by one pass through the discriminator, then the discriminator's penalty."""
+        return self.step_both(reals) | self.penalise_if_due(reals)
+
+    def penalise_if_due(self, reals: Sequence[Tensor]) -> dict[str, float]:
+        """The discriminator's lazy regulariser, in every `r1_interval`-th batch."""
+        due = self.steps % self.config.r1_interval == 0
+        return {"r1": self.regularise_discriminator(reals)} if due else {}
 
     def begin(self, purpose: Purpose, k: int) -> None:
         """Seeds the draws of this process's k-th piece of the batch."""
@@ -244,11 +260,34 @@ class Trainer:
         def loss_of(k: int) -> Tensor:
             self.begin("discriminator", k)
             real_logits, fake_logits = self.judge(reals[k], fakes[k])
-            self.sign_sum += self.team.mean(float(real_logits.detach().sign().sum()), self.device) * self.team.size
-            self.sign_count += len(real_logits) * self.team.size
+            self.count_signs(real_logits.detach())
             return discriminator_loss(real_logits, fake_logits)
 
         return self.descend("optimiser_D", (loss_of(k) for k in range(len(reals))))
+
+    def step_both(self, reals: Sequence[Tensor]) -> dict[str, float]:
+        """One update of both networks, each against the other as it was (`training.one_stage`)."""
+        share, total_D, total_G = 1 / self.config.accumulate, 0.0, 0.0
+        for name in OPTIMISERS:
+            getattr(self, name).zero_grad(set_to_none=True)
+        for k, real in enumerate(reals):
+            made = self.generate("fake", k)
+            fake = made.detach().requires_grad_()
+            self.begin("discriminator", k)
+            seen = torch.cat([self.augmented(real), self.augmented(fake)])
+            lesson = teach(self.D, self.features(seen, dtype=self.dtype), share)
+            assert fake.grad is not None
+            made.backward(fake.grad * lesson.ratio[:, None, None, None])
+            self.count_signs(lesson.real_logits)
+            total_D, total_G = total_D + float(lesson.loss_D) * share, total_G + float(lesson.loss_G) * share
+        for name in OPTIMISERS:
+            self.update(name)
+        return {"loss_D": self.team.mean(total_D, self.device), "loss_G": self.team.mean(total_G, self.device)}
+
+    def count_signs(self, real_logits: Tensor) -> None:
+        """Tells the augmentation's controller how many of all processes' real images were taken for real."""
+        self.sign_sum += self.team.mean(float(real_logits.sign().sum()), self.device) * self.team.size
+        self.sign_count += len(real_logits) * self.team.size
 
     def regularise_discriminator(self, reals: Sequence[Tensor]) -> float:
         """One update by the R1 penalty, taken on the augmented images; returns the penalty."""
@@ -288,7 +327,7 @@ class Trainer:
         self.mean_path_length = next_mean_length(self.mean_path_length, mean)
         return mean
 
-    def descend(self, name: Literal["optimiser_G", "optimiser_D"], losses: Iterable[Tensor]) -> float:
+    def descend(self, name: OptimiserName, losses: Iterable[Tensor]) -> float:
         """One step down the mean of the pieces' losses, over all processes; returns that mean."""
         optimiser, scaler = getattr(self, name), self.scalers[name]
         optimiser.zero_grad(set_to_none=True)
@@ -296,6 +335,12 @@ class Trainer:
         for loss in losses:
             scaler.scale(loss / self.config.accumulate).backward()
             total += float(loss.detach()) / self.config.accumulate
+        self.update(name)
+        return self.team.mean(total, self.device)
+
+    def update(self, name: OptimiserName) -> None:
+        """One step of an optimiser along the gradients that are there, averaged over all processes."""
+        optimiser, scaler = getattr(self, name), self.scalers[name]
         gradients = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
         self.team.average_(gradients)
         scaler.unscale_(optimiser)
@@ -303,7 +348,6 @@ class Trainer:
             heal(gradients)
         scaler.step(optimiser)
         scaler.update()
-        return self.team.mean(total, self.device)
 
     def track(self) -> None:
         """Moves the running mean of w by what all pieces of this batch drew."""
@@ -334,7 +378,7 @@ class Trainer:
 
 def heal(gradients: Sequence[Tensor]) -> None:
     """Makes what is no number in gradients nought, and what is infinite large, in place."""
-    if all(torch.isfinite(norm) for norm in torch._foreach_norm(list(gradients))):
+    if torch.stack(torch._foreach_norm(list(gradients))).isfinite().all():
         return
     for gradient in gradients:
         torch.nan_to_num(gradient, nan=0.0, posinf=1e5, neginf=-1e5, out=gradient)

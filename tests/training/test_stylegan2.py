@@ -19,6 +19,7 @@ from training.stylegan2 import (
     activate,
     blur,
     channels_at,
+    mix,
     upsample,
     upsampling_matrix,
 )
@@ -141,7 +142,7 @@ def test_blur_answers_an_impulse_with_its_kernel() -> None:
 
 
 def plain_activation(x: torch.Tensor) -> torch.Tensor:
-    return F.leaky_relu(x, 0.2).clamp(-256, 256)
+    return F.leaky_relu(x, 0.2)
 
 
 def plain_blur(x: torch.Tensor) -> torch.Tensor:
@@ -160,6 +161,27 @@ def test_first_and_second_derivatives_are_those_of_the_plain_formula(ours: Any, 
         (second,) = torch.autograd.grad(first.pow(3).sum(), x)
         found.append((y.detach(), first.detach(), second))
     torch.testing.assert_close(found[0], found[1])
+
+
+def test_features_in_float16_are_clamped_and_what_is_clamped_has_no_gradient() -> None:
+    x = torch.tensor([-2000.0, -100, 100, 300], dtype=torch.float16, requires_grad=True)
+    y = activate(x)
+    y.sum().backward()
+    torch.testing.assert_close(y.detach(), torch.tensor([-256.0, -20, 100, 256], dtype=torch.float16))
+    torch.testing.assert_close(x.grad, torch.tensor([0.0, 0.2, 1, 0], dtype=torch.float16))
+
+
+@torch.no_grad()
+def test_what_is_rendered_is_clamped_in_every_precision() -> None:
+    assert activate(torch.tensor([-2000.0, 300])).tolist() == [-256, 256]
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_pixels_are_mixed_alike_with_and_without_gradients(channels_last: bool) -> None:
+    x, weight = torch.randn(2, 5, 4, 4), torch.randn(2, 3, 5)
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(mix(x.clone().requires_grad_(), weight).detach(), mix(x, weight))
 
 
 @torch.no_grad()

@@ -27,6 +27,11 @@ from training.stylegan2 import Generator
 from training.trainer import Trainer
 
 CPU = torch.device("cpu")
+WAYS: dict[str, dict[str, bool]] = {
+    "same fakes": {"reuse_fakes": True},
+    "fresh fakes": {"reuse_fakes": False},
+    "one stage": {"one_stage": True},
+}
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
 
 
@@ -72,15 +77,15 @@ def test_the_generator_s_step_is_the_same_in_two_pieces(tmp_path: Path) -> None:
 TWO_PROCESSES = """
 import sys, torch
 from pathlib import Path
-from tests.training.test_trainer import CPU, images
+from tests.training.test_trainer import CPU, WAYS, images
 from tests.training.tiny import tiny_config
 from training.distributed import join_team
 from training.trainer import Trainer
 
-root, reuse = Path(sys.argv[1]), sys.argv[2] == "True"
+root, way = Path(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
 with join_team() as team:
-    config = tiny_config(root, batch=16, reuse_fakes=reuse, ada_kimg=0.2, style_mixing=0.9)
+    config = tiny_config(root, batch=16, **WAYS[way], ada_kimg=0.2, style_mixing=0.9)
     drawn = team.leader_first(lambda: images(root))
     trainer = Trainer.fresh(config, drawn, CPU, team)
     trainer.p = 0.4
@@ -97,19 +102,19 @@ with join_team() as team:
 """
 
 
-@pytest.mark.parametrize("reuse", [True, False])
+@pytest.mark.parametrize("way", WAYS)
 def test_two_processes_train_as_one_does_in_two_pieces_and_resume_exactly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reuse: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """The default too, in which both steps see the same images: one process that keeps both pieces does the same.
+    """In all three ways to teach the two networks.
 
-    One undivided batch cannot be compared number by number: it draws its images from one stream, where pieces have one
-    each. On the same images it is compared above, step by step; groups for the spread are the same there, as a piece is
-    made of fours.
+    Where both steps see the same images, one process that keeps both pieces does the same. One undivided batch cannot
+    be compared number by number: it draws its images from one stream, where pieces have one each. On the same images it
+    is compared above, step by step; groups for the spread are the same there, as a piece is made of fours.
     """
     images(tmp_path)
-    monkeypatch.setattr(Trainer, "reuses_fakes", reuse)
-    alone = trainer(tmp_path, reuse_fakes=reuse, accumulate=2, ada_kimg=0.2, style_mixing=0.9)
+    monkeypatch.setattr(Trainer, "reuses_fakes", way == "same fakes")
+    alone = trainer(tmp_path, **WAYS[way], accumulate=2, ada_kimg=0.2, style_mixing=0.9)
     alone.p = 0.4
     for _ in range(6):
         alone.step()
@@ -118,7 +123,7 @@ def test_two_processes_train_as_one_does_in_two_pieces_and_resume_exactly(
     script = tmp_path / "together.py"
     script.write_text(TWO_PROCESSES)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    command += [str(tmp_path), str(reuse)]
+    command += [str(tmp_path), way]
     done = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     first, second = (torch.load(tmp_path / f"state{rank}.pt", weights_only=True) for rank in (0, 1))
@@ -143,9 +148,12 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(tmp_path: Path) -> None
         Trainer.fresh(config, images(tmp_path), CPU, Team(0, 2))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_every_precision_trains(tmp_path: Path, dtype: str) -> None:
-    t = trainer(tmp_path, dtype=dtype, batch=8)
+@pytest.mark.parametrize(
+    ("dtype", "one_stage"),
+    [("float32", False), ("bfloat16", False), ("float16", False), ("float32", True), ("bfloat16", True)],
+)
+def test_every_precision_trains(tmp_path: Path, dtype: str, one_stage: bool) -> None:
+    t = trainer(tmp_path, dtype=dtype, one_stage=one_stage, batch=8)
     before = parameters(t).clone()
     for _ in range(5):
         assert all(torch.isfinite(torch.tensor(value)) for value in t.step().values())
