@@ -135,7 +135,7 @@ class GanConfig(Section):
     path_length_shrink: Positive = 2  # the penalty runs on batch / shrink images
     style_mixing: Share = 0.9
     one_stage: bool = False  # both networks learn from one pass through the discriminator, in place of turns
-    reuse_fakes: bool = True  # both steps use the same generated images; false draws them afresh, as the paper does
+    reuse_fakes: bool = True  # in turns: both steps use the same generated images; false: afresh, as the paper does
     accumulate: Positive = 1  # a process takes its share of the batch in so many pieces, to save memory
     ema_rampup: FromZero | None = 0.05
     ada_transforms: tuple[Transform, ...] = ("blit", "geometry", "colour")

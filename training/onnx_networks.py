@@ -30,7 +30,7 @@ def to_onnx(module: nn.Module, example: Tensor, input_name: str, output_name: st
         input_name, output_name: names in the graph.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of operators of packages that are not there
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():  # as it will be asked, not as it was taught
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module,

@@ -58,14 +58,17 @@ def parts_of(trainer: Trainer) -> dict[str, Callable[[], object]]:
     """What a step is made of, each part by itself."""
     gan, pieces = trainer.config, range(trainer.config.accumulate)
     reals = [trainer.real_batch(k) for k in pieces]
-    fakes = [trainer.generate("fake", k).detach() for k in pieces]
-    in_turns: dict[str, Callable[[], object]] = {
-        "generator": lambda: trainer.step_generator(trainer.generate("fake", k) for k in pieces),
-        "discriminator": lambda: trainer.step_discriminator(reals, fakes),
-    }
-    at_once: dict[str, Callable[[], object]] = {"both networks": lambda: trainer.step_both(reals)}
+    networks: dict[str, Callable[[], object]]
+    if gan.one_stage:
+        networks = {"both networks": lambda: trainer.step_both(reals)}
+    else:
+        fakes = [trainer.generate("fake", k).detach() for k in pieces]
+        networks = {
+            "generator": lambda: trainer.step_generator(trainer.generate("fake", k) for k in pieces),
+            "discriminator": lambda: trainer.step_discriminator(reals, fakes),
+        }
     return {
-        **(at_once if gan.one_stage else in_turns),
+        **networks,
         f"r1_every_{gan.r1_interval}": lambda: trainer.regularise_discriminator(reals),
         f"path_length_every_{gan.path_length_interval}": trainer.regularise_generator,
         "average": trainer.average,

@@ -83,7 +83,8 @@ def upsample(image: Tensor, matrix: Tensor) -> Tensor:
 def activate(x: Tensor) -> Tensor:
     """Leaky ReLU clamped to ±256. Its gain √2 is already in x: the slope is the same at every scale.
 
-    Only float16 needs the clamp (Karras et al. 2020b, appendix C); while a network learns, the others do without.
+    In float16, for which the clamp is there (Karras et al. 2020b, appendix C), what is clamped has no gradient. Wider
+    types keep the gradient that it would have unclamped, which saves a look at every feature on the way back.
     """
     if torch.is_grad_enabled() and x.requires_grad:
         activated: Tensor = _Activation.apply(x)
@@ -96,9 +97,7 @@ class _Activation(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
-        y = F.leaky_relu(x, LRELU_SLOPE)
-        if x.dtype == torch.float16:
-            y.clamp_(-ACTIVATION_CLAMP, ACTIVATION_CLAMP)
+        y = F.leaky_relu(x, LRELU_SLOPE).clamp_(-ACTIVATION_CLAMP, ACTIVATION_CLAMP)
         context.save_for_backward(y)
         return y
 
@@ -108,7 +107,7 @@ class _Activation(torch.autograd.Function):
 
 
 class _Slope(torch.autograd.Function):
-    """A gradient times the slope at y. The slope is constant around y: PyTorch would send zeros back through y."""
+    """A gradient times the slope at y. The slope has no derivative at y, so none is returned: PyTorch returns zeros."""
 
     @staticmethod
     def forward(context: Any, gradient: Tensor, y: Tensor) -> Tensor:
@@ -256,7 +255,7 @@ class StyledConv(nn.Module):
 def mix(x: Tensor, weight: Tensor) -> Tensor:
     """Every pixel's channels weighed for each image by itself: [N, C, H, W] and [N, K, C] → [N, K, HW].
 
-    Where it has to come back, the product is of pixels by channels, as they lie in memory: so will their gradient.
+    Where a gradient is needed, pixels are multiplied by channels, as they lie in memory: so will the gradient.
     """
     if torch.is_grad_enabled() and x.requires_grad:
         return (x.permute(0, 2, 3, 1).flatten(1, 2) @ weight.transpose(1, 2)).transpose(1, 2)

@@ -275,9 +275,8 @@ class Trainer:
             fake = made.detach().requires_grad_()
             self.begin("discriminator", k)
             seen = torch.cat([self.augmented(real), self.augmented(fake)])
-            lesson = teach(self.D, self.features(seen, dtype=self.dtype), share)
-            assert fake.grad is not None
-            made.backward(fake.grad * lesson.ratio[:, None, None, None])
+            lesson = teach(self.D, self.features(seen, dtype=self.dtype), fake, share)
+            made.backward(lesson.of_images)
             self.count_signs(lesson.real_logits)
             total_D, total_G = total_D + float(lesson.loss_D) * share, total_G + float(lesson.loss_G) * share
         for name in OPTIMISERS:

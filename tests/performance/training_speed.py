@@ -3,9 +3,10 @@
     python -m tests.performance.training_speed --rounds 5
 
 The first version is taken out of the repository's history into a folder that is removed again. Processes take turns on
-the same cores, one with the first version and one with this one, with the same config (`knee-64.toml`) on the same
-images of noise, and each times sixteen whole steps, that is one round of every lazy regulariser. The exit status is 1
-where, on all cores together, the median of the ratios is below 2. Nothing else should run meanwhile.
+the same cores, one with the first version and one with this one. Each takes its own `knee-64.toml`, with networks,
+batch and regularisers made the same, and the same images of noise, and times sixteen whole steps, that is one round of
+every lazy regulariser. The exit status is 1 where, on all cores together, the median of the ratios is below 2. Nothing
+else should run meanwhile.
 """
 
 import argparse
@@ -61,7 +62,9 @@ print(json.dumps((time.perf_counter() - begun) / 16 * 1000))
 def first_version() -> Iterator[Path]:
     """A folder with the first version's files."""
     with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(["git", "archive", FIRST, "training"], capture_output=True, check=True).stdout
+        archive = subprocess.run(
+            ["git", "archive", FIRST, "training", "models"], capture_output=True, check=True
+        ).stdout
         subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
         yield Path(folder)
 
