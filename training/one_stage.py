@@ -73,16 +73,17 @@ def teach(D: Discriminator, features: Tensor, fake: Tensor, share: float = 1.0) 
     once = torch.full_like(spread, 1 / group_size(len(logits)))  # each group's spread stands there once an image
     (of_spread,) = torch.autograd.grad(spread, seen, once)
     through = seen.grad + of_spread * per_image(torch.cat([real_of_D, carried]), seen.dtype)
-    features.backward(through, retain_graph=True)
-    assert fake.grad is not None
-    of_images, passes = fake.grad * per_image(ratio), 1
-
     sent = through.chunk(2)[1].float() * per_image(ratio)
     lacking = of_spread.chunk(2)[1].float() * per_image(fake_of_G - carried * ratio)
-    if lacking.norm() > TOLERANCE * (sent + lacking).norm():
+    again = bool(lacking.norm() > TOLERANCE * (sent + lacking).norm())
+
+    features.backward(through, retain_graph=again)
+    assert fake.grad is not None
+    of_images = fake.grad * per_image(ratio)
+    if again:
         rest = torch.cat([torch.zeros_like(lacking), lacking]).to(seen.dtype)
-        of_images, passes = of_images + torch.autograd.grad(features, fake, rest)[0], 2
-    return Lesson(loss_D.detach(), loss_G.detach(), real_logits.detach(), of_images, passes)
+        of_images += torch.autograd.grad(features, fake, rest)[0]
+    return Lesson(loss_D.detach(), loss_G.detach(), real_logits.detach(), of_images, 2 if again else 1)
 
 
 def over_groups(x: Tensor) -> Tensor:
