@@ -7,50 +7,15 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.stylegan2 import BLUR_TAPS, LRELU_GAIN, Dense, activate, blur, channels_at
+from training.operations import activate, blur, convolve, halve
+from training.stylegan2 import LRELU_GAIN, Dense, channels_at
 
 MBSTD_GROUP = 4
-
-
-def halve(x: Tensor) -> Tensor:
-    """Halves height and width with the [1, 3, 3, 1] filter: [N, C, H, W] → [N, C, H/2, W/2]."""
-    halved: Tensor = _Halving.apply(x)
-    return halved
-
-
-class _Halving(torch.autograd.Function):
-    """Strided depthwise convolution. Its own backward pass in bfloat16 takes sixty times as long as the forward one."""
-
-    @staticmethod
-    def forward(_: Any, x: Tensor) -> Tensor:
-        channels = x.shape[1]
-        taps = torch.tensor(BLUR_TAPS, dtype=x.dtype, device=x.device) / sum(BLUR_TAPS)
-        return F.conv2d(x, torch.outer(taps, taps).expand(channels, 1, 4, 4), padding=1, stride=2, groups=channels)
-
-    @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Any:
-        return _HalvingTransposed.apply(gradient)
-
-
-class _HalvingTransposed(torch.autograd.Function):
-    """The transposed map of `_Halving`: each pixel repeated in a square of four, then smoothed by [1, 2, 1]."""
-
-    @staticmethod
-    def forward(_: Any, y: Tensor) -> Tensor:
-        channels = y.shape[1]
-        taps = torch.tensor((1.0, 2.0, 1.0), dtype=y.dtype, device=y.device) / sum(BLUR_TAPS)
-        repeated = F.interpolate(y, scale_factor=2, mode="nearest")
-        return F.conv2d(repeated, torch.outer(taps, taps).expand(channels, 1, 3, 3), padding=1, groups=channels)
-
-    @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Any:
-        return _Halving.apply(gradient)
 
 
 def mix_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -85,9 +50,9 @@ class Conv(nn.Module):
         """[N, inputs, H, W] → [N, outputs, H or H/2, W or W/2], times `gain`, in x's dtype."""
         weight, bias = self.scaled(x.dtype, gain)
         if self.down and self.kernel == 3:
-            y = F.conv2d(blur(x, 2), weight, bias, stride=2)
+            y = convolve(blur(x, 2), weight, bias, stride=2)
         elif self.kernel == 3:
-            y = F.conv2d(x, weight, bias, padding=1)
+            y = convolve(x, weight, bias, padding=1)
         else:
             y = mix_channels(halve(x) if self.down else x, weight, bias)
         return activate(y) if self.activation else y
@@ -162,7 +127,7 @@ class Discriminator(nn.Module):
         Args:
             x: images in [-1, 1], as augmented.
             parts: batches in x that are judged apart, see `minibatch_std`.
-            dtype: of the feature maps; their spread and the last two layers stay float32.
+            dtype: of the feature maps; their spread and the last layer stay float32.
         """
         features = self.features(x, dtype=dtype)
         return self.verdict(features, minibatch_std(features.float(), parts))
@@ -177,8 +142,10 @@ class Discriminator(nn.Module):
     def verdict(self, features: Tensor, spread: Tensor) -> Tensor:
         """Logits float32 [N] from `features`, and from the spread in each image's group, float32 [N]."""
         weight, bias = self.conv.scaled(features.dtype)
-        y = F.conv2d(features, weight[:, :-1], bias, padding=1)
+        y = convolve(features, weight[:, :-1], bias, padding=1)
         one = torch.ones_like(features[:1, :1])  # the spread is one more channel, of one value: a convolution is enough
         y = y + spread.to(features.dtype)[:, None, None, None] * F.conv2d(one, weight[:, -1:], padding=1)
-        logits: Tensor = self.out(self.dense(activate(y).float().flatten(1)))
+        y = activate(y).flatten(1)
+        y = self.dense(y.float() if y.dtype == torch.float16 else y)  # whose range is too small for such long sums
+        logits: Tensor = self.out(y.float())
         return logits[:, 0]

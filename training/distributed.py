@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # before `join_team`, see there
 from torch import Tensor
 
 from training.errors import ConfigError
@@ -90,12 +91,18 @@ def refuse_strangers() -> None:
 
 @contextmanager
 def join_team() -> Iterator[Team]:
-    """Finds the other processes that `torchrun` started: over NCCL on GPUs, over gloo on CPUs."""
+    """Finds the other processes that `torchrun` started: over NCCL on GPUs, over gloo on CPUs.
+
+    `torch.distributed.nn` has to be imported before: its functions have the group of that moment for a default. PyTorch
+    imports it with an optimiser's first step. From then on the group, and gloo's threads, would live until the process
+    ends, which some ends do not survive ("terminate called without an active exception").
+    """
     if launched_together() == 1:
         yield Team()
         return
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     try:
         yield Team(dist.get_rank(), dist.get_world_size())
+        dist.barrier()  # while the first process writes: were another's end to go wrong, torchrun would end it too
     finally:
         dist.destroy_process_group()

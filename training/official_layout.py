@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from training.errors import WeightsRefused
-from training.stylegan2 import BLUR_TAPS, Generator
+from training.operations import BLUR_TAPS
+from training.stylegan2 import Generator
 
 FIRST = "synthesis.b4.const"
 FILTER = "resample_filter"

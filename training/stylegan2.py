@@ -5,64 +5,37 @@ weights load without a translation table. Demodulation scales activations around
 for training and export, and no batch size frozen into a graph.
 
 Letters: N batch, D latent size, L number of style inputs, C channels, H and W pixels. Lives elsewhere: the
-discriminator, losses, augmentation, and everything that trains.
+operations on feature maps, discriminator, losses, augmentation, and everything that trains.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.operations import (
+    ACTIVATION_CLAMP,
+    BLUR_TAPS,
+    LRELU_SLOPE,
+    activate,
+    blur,
+    convolve,
+    convolve_up,
+    needs_gradient,
+)
+
 Noise = Literal["constant", "random", "none"]
 
-LRELU_SLOPE = 0.2
 LRELU_GAIN = math.sqrt(2)  # keeps the second moment of a leaky ReLU's output (He et al. 2015)
-ACTIVATION_CLAMP = 256.0
-BLUR_TAPS = (1.0, 3.0, 3.0, 1.0)
 
 
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
     """Feature maps at a resolution: `channel_base / resolution`, at most `channel_max`."""
     return min(channel_base // resolution, channel_max)
-
-
-def blur(x: Tensor, padding: int, *, gain: float = 1.0) -> Tensor:
-    """Smooths every channel with the separable [1, 3, 3, 1] filter (Karras et al. 2020a, appendix B).
-
-    Args:
-        x: [N, C, H, W].
-        padding: zeros around the image; the result is `2·padding - 3` larger each way.
-        gain: factor on the result; 4 keeps the mean brightness after zero-insertion up-sampling.
-    """
-    if torch.is_grad_enabled() and x.requires_grad:
-        blurred: Tensor = _Blur.apply(x, padding, gain)
-        return blurred
-    return _smooth(x, padding, gain)
-
-
-class _Blur(torch.autograd.Function):
-    """The blur's way back is a blur again. PyTorch's own second derivative would also be taken of the filter."""
-
-    @staticmethod
-    def forward(context: Any, x: Tensor, padding: int, gain: float) -> Tensor:
-        context.options = (len(BLUR_TAPS) - 1 - padding, gain)
-        return _smooth(x, padding, gain)
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Any:
-        return _Blur.apply(gradient, *context.options), None, None
-
-
-def _smooth(x: Tensor, padding: int, gain: float) -> Tensor:
-    """The two depthwise convolutions of `blur`."""
-    channels = x.shape[1]
-    taps = torch.tensor(BLUR_TAPS, dtype=x.dtype, device=x.device) * (math.sqrt(gain) / sum(BLUR_TAPS))
-    y = F.conv2d(x, taps.view(1, 1, 4, 1).expand(channels, 1, 4, 1), padding=(padding, 0), groups=channels)
-    return F.conv2d(y, taps.view(1, 1, 1, 4).expand(channels, 1, 1, 4), padding=(0, padding), groups=channels)
 
 
 def upsampling_matrix(size_px: int) -> Tensor:
@@ -78,48 +51,6 @@ def upsample(image: Tensor, matrix: Tensor) -> Tensor:
     Two small matrix products: on the one or three channels of an image a convolution would be many times slower.
     """
     return matrix @ image @ matrix.T
-
-
-def activate(x: Tensor) -> Tensor:
-    """Leaky ReLU clamped to ±256. Its gain √2 is already in x: the slope is the same at every scale.
-
-    In float16, for which the clamp is there (Karras et al. 2020b, appendix C), what is clamped has no gradient. Wider
-    types keep the gradient that it would have unclamped, which saves a look at every feature on the way back.
-    """
-    if torch.is_grad_enabled() and x.requires_grad:
-        activated: Tensor = _Activation.apply(x)
-        return activated
-    return F.hardtanh(F.leaky_relu(x, LRELU_SLOPE), -ACTIVATION_CLAMP, ACTIVATION_CLAMP)
-
-
-class _Activation(torch.autograd.Function):
-    """Leaky ReLU and clamp, of which only the result is kept for the way back: half the memory of the two apart."""
-
-    @staticmethod
-    def forward(context: Any, x: Tensor) -> Tensor:
-        y = F.leaky_relu(x, LRELU_SLOPE).clamp_(-ACTIVATION_CLAMP, ACTIVATION_CLAMP)
-        context.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Any:
-        return _Slope.apply(gradient, *context.saved_tensors)
-
-
-class _Slope(torch.autograd.Function):
-    """A gradient times the slope at y. The slope has no derivative at y, so none is returned: PyTorch returns zeros."""
-
-    @staticmethod
-    def forward(context: Any, gradient: Tensor, y: Tensor) -> Tensor:
-        context.save_for_backward(y)
-        if y.dtype == torch.float16:
-            gradient = torch.ops.aten.hardtanh_backward(gradient, y, -ACTIVATION_CLAMP, ACTIVATION_CLAMP)
-        through: Tensor = torch.ops.aten.leaky_relu_backward(gradient, y, LRELU_SLOPE, True)
-        return through
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Any:
-        return _Slope.apply(gradient, *context.saved_tensors), None
 
 
 class Dense(nn.Module):
@@ -149,8 +80,12 @@ class Dense(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs] → [N, outputs], in float32; the gains ride on the product, and no scaled weights are made."""
-        y = torch.addmm(self.bias, x, self.weight.T, beta=self.bias_gain, alpha=self.weight_gain)
+        """[N, inputs] → [N, outputs], in x's dtype; the gains ride on the product, and no scaled weights are made."""
+        if x.dtype == self.weight.dtype:
+            y = torch.addmm(self.bias, x, self.weight.T, beta=self.bias_gain, alpha=self.weight_gain)
+        else:
+            bias = self.bias * self.bias_gain
+            y = F.linear(x * self.weight_gain, self.weight.to(x.dtype), bias.to(x.dtype))
         return F.leaky_relu(y, LRELU_SLOPE) * LRELU_GAIN if self.activation else y
 
 
@@ -215,40 +150,60 @@ class StyledConv(nn.Module):
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
 
-    def forward(self, x: Tensor, w: Tensor, noise: Noise) -> Tensor:
-        """[N, inputs, H, W] and w [N, D] → [N, outputs, H or 2H, W or 2W], in x's dtype."""
+    def forward(self, x: Tensor, w: Tensor, noise: Noise, owed: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Features of the resolution below, or of this one → features of this one.
+
+        A leaky ReLU passes a positive factor on. So in training nothing is multiplied by the demodulation: noise and
+        bias are divided by it, and the next layer multiplies its style by what is owed, which saves two looks at all
+        features. Where they are clamped, nothing is left owing.
+
+        Args:
+            x: [N, inputs, H, W].
+            w: float32 [N, D].
+            noise: see `Synthesis`.
+            owed: float32 [N, inputs], by which x has still to be multiplied; None for nothing.
+
+        Returns:
+            [N, outputs, H or 2H, W or 2W] in x's dtype, and what it owes, float32 [N, outputs] or None.
+        """
         style, weight = self.affine(w), self.weight  # [N, inputs], [outputs, inputs, 3, 3]
         if x.dtype == torch.float16:
             style, weight = normalised(style, weight)
         power = weight.square().sum(dim=(2, 3))  # [outputs, inputs]
         demodulation = (style.square() @ power.T + 1e-8).rsqrt()  # [N, outputs]: equation 3, as a factor on activations
+        style = style if owed is None else style * owed
         y = self.convolve(x * style.to(x.dtype)[:, :, None, None], weight)
-        y = y * (demodulation * LRELU_GAIN).to(x.dtype)[:, :, None, None]
-        bias = (self.bias * LRELU_GAIN).to(x.dtype)
+        factor = demodulation * LRELU_GAIN
+        bias = self.bias * LRELU_GAIN
+        if noise == "random" and needs_gradient(y) and x.dtype != torch.float16:
+            return activate(self.add_fresh_noise(y, bias, factor)), factor
+        y = y * factor.to(x.dtype)[:, :, None, None]
         if noise == "random":
-            return activate(self.add_fresh_noise(y, bias))
-        y = y + bias[None, :, None, None]
+            return activate(self.add_fresh_noise(y, bias)), None
+        y = y + bias.to(x.dtype)[None, :, None, None]
         if noise == "constant":
             y = y + (self.noise_const * (self.noise_strength * LRELU_GAIN)).to(x.dtype)
-        return activate(y)
+        return activate(y), None
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """Plain convolution of the layer's kind: [N, inputs, H, W] → [N, outputs, H or 2H, W or 2W]."""
         weight = weight.to(x.dtype)
         if not self.up:
-            return F.conv2d(x, weight, padding=1)
-        return blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), 1, gain=4.0)
+            return convolve(x, weight, padding=1)
+        return blur(convolve_up(x, weight.transpose(0, 1)), 1, gain=4.0)
 
-    def add_fresh_noise(self, y: Tensor, bias: Tensor) -> Tensor:
+    def add_fresh_noise(self, y: Tensor, bias: Tensor, owed: Tensor | None = None) -> Tensor:
         """Adds one noise image for every image, scaled by the learned strength, and the bias: [N, C, H, W] → the same.
 
         One matrix product, [noise, 1] · [strength; bias]: broadcast sums of bfloat16 take seven times as long on a CPU.
+        Both are divided by what y owes.
         """
         n, c, h, w = y.shape
-        noise = torch.randn(n * h * w, 1, device=y.device).to(y.dtype)
-        strength = (self.noise_strength * LRELU_GAIN).to(y.dtype).expand(c)
-        pixels = y.permute(0, 2, 3, 1).reshape(-1, c)
-        noisy = torch.addmm(pixels, torch.cat([noise, torch.ones_like(noise)], 1), torch.stack([strength, bias]))
+        noise = torch.randn(n, h * w, 1, device=y.device).to(y.dtype)
+        terms = torch.stack([(self.noise_strength * LRELU_GAIN).expand(c), bias]).expand(n, 2, c)
+        terms = terms if owed is None else terms / owed[:, None]
+        pixels = y.permute(0, 2, 3, 1).reshape(n, h * w, c)
+        noisy = torch.baddbmm(pixels, torch.cat([noise, torch.ones_like(noise)], 2), terms.to(y.dtype))
         return noisy.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
@@ -257,7 +212,7 @@ def mix(x: Tensor, weight: Tensor) -> Tensor:
 
     Where a gradient is needed, pixels are multiplied by channels, as they lie in memory: so will the gradient.
     """
-    if torch.is_grad_enabled() and x.requires_grad:
+    if needs_gradient(x):
         return (x.permute(0, 2, 3, 1).flatten(1, 2) @ weight.transpose(1, 2)).transpose(1, 2)
     return weight @ x.flatten(2)
 
@@ -272,9 +227,10 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(image_channels))
         self.weight_gain = 1 / math.sqrt(inputs)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """[N, inputs, H, W] and w [N, D] → float32 [N, image channels, H, W]."""
+    def forward(self, x: Tensor, w: Tensor, owed: Tensor | None = None) -> Tensor:
+        """[N, inputs, H, W], w [N, D] and what x owes (see `StyledConv`) → float32 [N, image channels, H, W]."""
         style = self.affine(w) * self.weight_gain
+        style = style if owed is None else style * owed
         weight = (self.weight[None, :, :, 0, 0] * style[:, None]).to(x.dtype)  # [N, image channels, inputs]
         y = mix(x, weight).float().unflatten(2, x.shape[2:])
         return (y + self.bias[None, :, None, None]).clamp(-ACTIVATION_CLAMP, ACTIVATION_CLAMP)
@@ -297,16 +253,16 @@ class SynthesisBlock(nn.Module):
         self.torgb = ToRGB(outputs, image_channels, latent_size)
 
     def forward(
-        self, x: Tensor, image: Tensor | None, ws: list[Tensor], noise: Noise, dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor]:
-        """Features and image of the resolution below, and this block's w's → features and image of this one."""
+        self, x: Tensor, owed: Tensor | None, image: Tensor | None, ws: list[Tensor], noise: Noise, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Features, what they owe and image of the resolution below, and this block's w's → the same of this one."""
         if self.first:
             x = self.const.to(dtype).expand(ws[0].shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         else:
-            x = self.conv0(x, ws[0], noise)
-        x = self.conv1(x, ws[-2], noise)
-        rgb = self.torgb(x, ws[-1])
-        return x, rgb if image is None else upsample(image, self.upsampling) + rgb
+            x, owed = self.conv0(x, ws[0], noise, owed)
+        x, owed = self.conv1(x, ws[-2], noise, owed)
+        rgb = self.torgb(x, ws[-1], owed)
+        return x, owed, rgb if image is None else upsample(image, self.upsampling) + rgb
 
 
 class Synthesis(nn.Module):
@@ -352,10 +308,11 @@ class Synthesis(nn.Module):
         """
         if ws.ndim == 2:
             ws = ws[:, None].expand(-1, self.num_ws, -1)
-        x = image = None
+        x = owed = image = None
         for i, r in enumerate(self.resolutions):
             first = max(2 * i - 1, 0)  # a toRGB shares its w with the next block's first convolution
-            x, image = getattr(self, f"b{r}")(x, image, list(ws[:, first : 2 * i + 2].unbind(1)), noise, dtype)
+            styles = list(ws[:, first : 2 * i + 2].unbind(1))
+            x, owed, image = getattr(self, f"b{r}")(x, owed, image, styles, noise, dtype)
         assert image is not None
         return image
 

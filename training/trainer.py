@@ -19,7 +19,7 @@ from training.augment import augment, next_probability
 from training.config import GanConfig, RunConfig
 from training.data import ImageSet
 from training.device import compiled, seed_streams
-from training.discriminator import Discriminator
+from training.discriminator import MBSTD_GROUP, Discriminator
 from training.distributed import Team
 from training.errors import ConfigError
 from training.losses import (
@@ -65,6 +65,7 @@ class Trainer:
         p: probability of augmentation.
         mean_path_length: running mean of path lengths.
         steps: batches done.
+        lessons, second_passes: in one stage, pieces of batches of this process since it began, and those of two passes.
     """
 
     config: GanConfig
@@ -88,6 +89,8 @@ class Trainer:
     mean_path_length: float = 0.0
     sign_sum: float = 0.0
     sign_count: int = 0
+    lessons: int = 0
+    second_passes: int = 0
     w_means: list[Tensor] = field(default_factory=list)  # of this batch's pieces, each [D]
     scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)
 
@@ -218,15 +221,20 @@ class Trainer:
         return x
 
     def sample_ws(self, n: int) -> Tensor:
-        """Fresh w's for every layer, with style mixing: float32 [N, L, D]."""
-        mapping, layers = self.G.mapping, self.G.synthesis.num_ws
+        """Fresh w's for every layer, with style mixing: float32 [N, L, D].
+
+        Each image's partner is the image half a batch away: one of its own would be drawn alike, and cost as much
+        again. In a small batch, where both would stand in one group whose spread is looked at, it has its own.
+        """
+        layers = self.G.synthesis.num_ws
         mixed = float(torch.rand([])) < self.config.style_mixing
-        w = mapping(torch.randn(2 * n if mixed else n, self.config.latent_size, device=self.device))
+        own = mixed and n < 2 * MBSTD_GROUP
+        w = self.G.mapping(torch.randn(2 * n if own else n, self.config.latent_size, device=self.device))
         self.w_means.append(w.detach().mean(dim=0))
         if not mixed:
             return w[:, None].expand(-1, layers, -1)
         crossover = int(torch.randint(1, layers, []))
-        coarse, fine = w[:n, None], w[n:, None]
+        coarse, fine = w[:n, None], (w[n:] if own else w.roll(n // 2, dims=0))[:, None]
         return torch.cat([coarse.expand(-1, crossover, -1), fine.expand(-1, layers - crossover, -1)], dim=1)
 
     def generate(self, purpose: Purpose, k: int) -> Tensor:
@@ -278,6 +286,7 @@ class Trainer:
             lesson = teach(self.D, self.features(seen, dtype=self.dtype), fake, share)
             made.backward(lesson.of_images)
             self.count_signs(lesson.real_logits)
+            self.lessons, self.second_passes = self.lessons + 1, self.second_passes + lesson.passes - 1
             total_D, total_G = total_D + float(lesson.loss_D) * share, total_G + float(lesson.loss_G) * share
         for name in OPTIMISERS:
             self.update(name)

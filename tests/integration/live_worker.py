@@ -25,11 +25,15 @@ PATIENCE_S = 60
 
 @contextmanager
 def running_worker(settings: Settings, **changes: float) -> Iterator[psutil.Process]:
-    """`python -m workers` with these settings, ready to work; no process of it is left behind."""
+    """`python -m workers` with these settings, ready to work; no process of it is left behind.
+
+    One that does not stop says where each of its threads stands.
+    """
     known = {name: str(value) for name, value in settings.model_dump(exclude_none=True).items()}
     environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
     changed = {name: str(value) for name, value in changes.items()}
-    worker = subprocess.Popen([sys.executable, "-m", "workers"], env={**environment, **known, **changed})
+    environment |= {**known, **changed, "PYTHONFAULTHANDLER": "1"}
+    worker = subprocess.Popen([sys.executable, "-m", "workers"], env=environment)
     family = [process := psutil.Process(worker.pid)]
     try:
         with redis_client(settings) as client:
@@ -40,7 +44,13 @@ def running_worker(settings: Settings, **changes: float) -> Iterator[psutil.Proc
             family += process.children(recursive=True)
         worker.terminate()
         try:
-            worker.wait(20)
+            worker.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            for member in family:
+                if member.is_running():
+                    member.send_signal(signal.SIGABRT)
+            psutil.wait_procs(family, timeout=5)
+            raise
         finally:
             for member in family:
                 if member.is_running():

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from training.discriminator import Conv, Discriminator, group_size, halve, minibatch_std, mix_channels
+from training.discriminator import Conv, Discriminator, group_size, minibatch_std, mix_channels
 
 
 @pytest.mark.parametrize(("channels", "n"), [(1, 8), (3, 4), (1, 1)])
@@ -65,27 +65,6 @@ def test_down_sampling_halves_height_and_width() -> None:
     x = torch.randn(2, 8, 16, 16)
     assert Conv(8, 12, 3, down=True)(x).shape == (2, 12, 8, 8)
     assert Conv(8, 12, 1, down=True, activation=False)(x).shape == (2, 12, 8, 8)
-
-
-def reference_halving(x: torch.Tensor) -> torch.Tensor:
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype) / 8
-    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 4, 4)
-    return F.conv2d(F.pad(x, (1, 1, 1, 1)), kernel, groups=x.shape[1])[:, :, ::2, ::2]
-
-
-def test_halving_is_the_blur_of_the_paper_and_every_second_pixel() -> None:
-    x = torch.randn(2, 3, 16, 16)
-    torch.testing.assert_close(halve(x), reference_halving(x))
-
-
-def test_halving_has_the_right_first_and_second_derivatives() -> None:
-    x = torch.randn(2, 3, 8, 8, dtype=torch.float64, requires_grad=True)
-    gradients = []
-    for function in (halve, reference_halving):
-        (first,) = torch.autograd.grad(function(x).square().sum(), x, create_graph=True)
-        (second,) = torch.autograd.grad(first.pow(3).sum(), x)
-        gradients += [(first.detach(), second)]
-    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_mixing_channels_is_a_convolution_of_one_pixel() -> None:

@@ -9,12 +9,15 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from tests.training.test_trainer import images as drawn_images
 from tests.training.test_trainer import trainer
 from tests.training.tiny import tiny_config
 from training import one_stage
 from training.discriminator import Discriminator
 from training.losses import discriminator_loss, generator_loss
 from training.one_stage import teach
+from training.runfolder import RunFolder, read_log
+from training.train_gan import train_gan
 from training.trainer import Trainer
 
 
@@ -157,6 +160,19 @@ def test_a_batch_moves_both_networks_along_the_gradients_of_their_own_losses(tmp
     t.step_both([t.real_batch(k) for k in range(accumulate)])
     assert off(flat(p.grad for p in t.G.parameters()), expected_G) < 1e-3
     assert off(flat(p.grad for p in t.D.parameters()), expected_D) < 1e-3
+
+
+@pytest.mark.parametrize(("tolerance", "share"), [(float("inf"), 0.0), (-1.0, 1.0)])
+def test_the_log_says_how_often_a_second_pass_was_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tolerance: float, share: float
+) -> None:
+    monkeypatch.setattr(one_stage, "TOLERANCE", tolerance)
+    drawn = drawn_images(tmp_path)
+    config = tiny_config(tmp_path, one_stage=True, batch=8, total_kimg=0.032)
+    run = RunFolder(tmp_path / "taught", config)
+    train_gan(config, run, drawn)
+    (line,) = [x for x in read_log(run.path / "log.jsonl") if x["step"] == "gan"]
+    assert line["second_passes"] == share
 
 
 def test_float16_is_refused_as_too_narrow(tmp_path: Path) -> None:

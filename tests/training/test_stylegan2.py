@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +13,9 @@ from training.stylegan2 import (
     Dense,
     Generator,
     Mapping,
+    Noise,
     StyledConv,
     Synthesis,
-    activate,
-    blur,
     channels_at,
     mix,
     upsample,
@@ -133,45 +131,51 @@ def test_fresh_noise_has_the_strength_that_was_learned_beside_the_bias() -> None
     torch.testing.assert_close(noisy[:, 1] - noisy[:, 0], torch.ones(8, 64, 64))  # one noise for all channels
 
 
-@torch.no_grad()
-def test_blur_answers_an_impulse_with_its_kernel() -> None:
-    x = torch.zeros(1, 1, 7, 7)
-    x[0, 0, 3, 3] = 1
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
-    torch.testing.assert_close(blur(x, 2)[0, 0, 2:6, 2:6], taps[:, None] * taps[None])
+def seen_in_training(noise: Noise) -> list[torch.Tensor]:
+    """An image whose noise has no strength, and how it changes with w and, by way of path lengths, with the weights."""
+    torch.manual_seed(0)
+    synthesis = Synthesis(16, 32, 1, channel_base=256, channel_max=32)
+    for name, p in synthesis.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(p, 1.0)
+    ws, direction = torch.randn(4, synthesis.num_ws, 16, requires_grad=True), torch.randn(4, 1, 32, 32)
+    image = synthesis(ws, noise=noise)
+    (slopes,) = torch.autograd.grad((image * direction).sum(), ws, create_graph=True)
+    slopes.square().sum().backward()
+    learned = {name: p.grad for name, p in synthesis.named_parameters() if not name.endswith("noise_strength")}
+    return [image.detach(), slopes.detach(), ws.grad, *(g for g in learned.values() if g is not None)]
 
 
-def plain_activation(x: torch.Tensor) -> torch.Tensor:
-    return F.leaky_relu(x, 0.2)
+def test_what_features_are_left_owing_changes_neither_the_image_nor_its_derivatives() -> None:
+    owing, paid = seen_in_training("random"), seen_in_training("none")
+    assert len(owing) == len(paid) > 30
+    for found, expected in zip(owing, paid, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
-def plain_blur(x: torch.Tensor) -> torch.Tensor:
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype) / 8
-    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 4, 4)
-    return F.conv2d(x, kernel, padding=2, groups=x.shape[1])
+def test_features_are_left_owing_only_where_a_gradient_is_needed_and_nothing_is_clamped() -> None:
+    layer, x, w = StyledConv(4, 6, latent_size=8, resolution=8, up=False), torch.randn(2, 4, 8, 8), torch.randn(2, 8)
+    y, owed = layer(x, w, "random")
+    assert owed is not None
+    y = y.detach() * owed.detach()[:, :, None, None]
+    for dtype, noise in ((torch.float16, "random"), (torch.float32, "none"), (torch.float32, "constant")):
+        again, nothing = layer(x.to(dtype), w, noise)
+        assert nothing is None
+        torch.testing.assert_close(again.detach().float(), y, rtol=1e-2, atol=1e-2)
+    with torch.no_grad():
+        again, nothing = layer(x, w, "random")
+    assert nothing is None
+    torch.testing.assert_close(again, y)
 
 
-@pytest.mark.parametrize(("ours", "plain"), [(activate, plain_activation), (lambda x: blur(x, 2), plain_blur)])
-def test_first_and_second_derivatives_are_those_of_the_plain_formula(ours: Any, plain: Any) -> None:
-    x = (torch.randn(2, 3, 6, 6, dtype=torch.float64) * 40).requires_grad_()
-    found = []
-    for function in (ours, plain):
-        y = function(x)
-        (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
-        (second,) = torch.autograd.grad(first.pow(3).sum(), x)
-        found.append((y.detach(), first.detach(), second))
-    torch.testing.assert_close(found[0], found[1])
-
-
-@pytest.mark.parametrize(("dtype", "beyond"), [(torch.float16, 0.0), (torch.bfloat16, 1.0), (torch.float32, 1.0)])
-def test_features_are_clamped_in_every_precision_and_lose_their_gradient_in_float16(
-    dtype: torch.dtype, beyond: float
-) -> None:
-    x = torch.tensor([-2000.0, -100, 100, 300], dtype=dtype, requires_grad=True)
-    y = activate(x)
-    assert y.tolist() == activate(x.detach()).tolist() == [-256, -20, 100, 256]
-    y.sum().backward()
-    torch.testing.assert_close(x.grad, torch.tensor([0.2 * beyond, 0.2, 1, beyond], dtype=dtype))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fully_connected_layers_answer_in_the_type_they_are_asked_in(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer, x = Dense(64, 8, bias_init=0.5, lr_multiplier=0.1, activation=True), torch.randn(4, 64)
+    y = layer(x.to(dtype))
+    assert y.dtype == dtype
+    plain = x @ layer.weight.T * (0.1 / 8) + 0.5
+    torch.testing.assert_close(y.float(), F.leaky_relu(plain, 0.2) * math.sqrt(2), rtol=0.05, atol=0.02)
 
 
 @pytest.mark.parametrize("channels_last", [True, False])

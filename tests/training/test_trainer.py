@@ -33,6 +33,21 @@ WAYS: dict[str, dict[str, bool]] = {
     "one stage": {"one_stage": True},
 }
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
+AN_OPTIMISER_S_STEP = """
+import os, sys
+from pathlib import Path
+import torch
+from training.distributed import join_team
+from training.trainer import lazy_adam
+
+with join_team() as team:
+    layer = torch.nn.Linear(4, 4)
+    layer(torch.ones(2, 4)).sum().backward()
+    team.average_([layer.weight.grad])
+    lazy_adam(layer, 0.1, 4).step()
+names = (path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
+Path(sys.argv[1], os.environ["RANK"]).write_text(str(sum("gloo" in name for name in names)))
+"""
 
 
 def trainer(root: Path, **gan: Any) -> Trainer:
@@ -122,7 +137,8 @@ def test_two_processes_train_as_one_does_in_two_pieces_and_resume_exactly(
 
     script = tmp_path / "together.py"
     script.write_text(TWO_PROCESSES)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(script), str(tmp_path)]
     command += [str(tmp_path), way]
     done = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -160,6 +176,17 @@ def test_every_precision_trains(tmp_path: Path, dtype: str, one_stage: bool) -> 
     change = (parameters(t) - before).abs()
     assert float(change.mean()) > 1e-3
     assert torch.isfinite(parameters(t)).all()
+
+
+@torch.no_grad()
+def test_styles_are_mixed_with_the_image_half_a_batch_away_or_in_a_small_batch_with_one_of_their_own(
+    tmp_path: Path,
+) -> None:
+    t = trainer(tmp_path, style_mixing=1.0)
+    ws = t.sample_ws(16)
+    assert torch.equal(ws[:, -1], ws[:, 0].roll(8, dims=0))
+    ws = t.sample_ws(4)
+    assert len(torch.cat([ws[:, 0], ws[:, -1]]).unique(dim=0)) == 8
 
 
 def test_the_state_of_a_training_from_before_loads(tmp_path: Path) -> None:
@@ -202,7 +229,7 @@ def test_the_verb_trains_under_torchrun(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "training"]
     command += ["train-gan", "--config", str(toml), "--runs", str(tmp_path / "together")]
     done = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr
     run = tmp_path / "together" / "tiny"
     assert torch.load(run / "checkpoints" / "gan.pt", weights_only=True)["images_seen"] == 160
     assert (run / "log.jsonl").read_text().count('"step": "gan"') == 2  # written by one process alone
@@ -226,10 +253,38 @@ def test_processes_wait_for_each_other_for_a_day(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(dist, "init_process_group", lambda _, **options: asked.update(options))
     monkeypatch.setattr(dist, "get_rank", lambda: 1)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
-    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    for name in ("barrier", "destroy_process_group"):
+        monkeypatch.setattr(dist, name, lambda: None)
     with join_team() as team:
         assert team == Team(1, 2)
     assert asked == {"timeout": timedelta(hours=24)}
+
+
+def test_no_thread_outlives_the_team_that_it_served(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(AN_OPTIMISER_S_STEP)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(script), str(tmp_path)]
+    done = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["0", "0"]
+
+
+def test_no_process_leaves_before_all_are_done_unless_something_went_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "barrier", lambda: done.append("waited"))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: done.append("left"))
+    with join_team():
+        done.append("worked")
+    assert done == ["worked", "waited", "left"]
+    done.clear()
+    with pytest.raises(ValueError, match="broken"), join_team():
+        raise ValueError("broken")
+    assert done == ["left"]
 
 
 def test_without_a_compiler_training_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
