@@ -3,10 +3,10 @@
     python -m tests.performance.training_speed --rounds 5
 
 The first version is taken out of the repository's history into a folder that is removed again. Processes take turns on
-the same cores: the first version, this one, and this one with `one_stage`. Each takes its own `knee-64.toml`, with
-networks, batch and regularisers made the same, and the same images of noise, and times sixteen whole steps, that is one
-round of every lazy regulariser. The exit status is 1 where on all cores together neither way is twice as fast, by the
-median of the ratios. Nothing else should run meanwhile.
+the same cores: the first version; this one as `knee-64.toml` has it, which is in turns; this one with `one_stage`; and
+with the path-length penalty in every eighth batch besides. Networks, batch and images of noise are the same. Each times
+sixteen whole steps, that is one round of every lazy regulariser. The exit status is 1 where on all cores together the
+config is not twice as fast, by the median of the ratios. Nothing else should run meanwhile.
 """
 
 import argparse
@@ -27,7 +27,11 @@ FIRST = "70f661a"
 """The first commit that could train a whole bundle."""
 CONFIG = Path("training/configs/knee-64.toml")
 ENOUGH = 2.0
-WAYS = {"in_turns": False, "one_stage": True}
+WAYS: dict[str, dict[str, Any]] = {
+    "configured": {},
+    "one_stage": {"one_stage": True},
+    "one_stage_eighth": {"one_stage": True, "path_length_interval": 8},
+}
 KEYS = ("channel_base", "channel_max", "batch", "r1_gamma", "path_length_shrink")
 """Of [gan]: what both versions know and the config sets."""
 TIMED = """
@@ -81,13 +85,13 @@ def step_ms(folder: Path, threads: int, keys: dict[str, Any]) -> float:
 
 
 def compare(first: Path, threads: int, rounds: int) -> dict[str, Any]:
-    """Medians of the first version and of both ways to train now, and of the ratios within each round."""
+    """Medians of the first version and of the ways to train now, and of the ratios within each round."""
     same = load_config(CONFIG).gan.model_dump(include=set(KEYS))
     found: dict[str, list[float]] = {"first": [], **{way: [] for way in WAYS}}
     for _ in range(rounds):
         found["first"].append(step_ms(first, threads, same))
-        for way, one_stage in WAYS.items():
-            found[way].append(step_ms(Path.cwd(), threads, {**same, "one_stage": one_stage}))
+        for way, keys in WAYS.items():
+            found[way].append(step_ms(Path.cwd(), threads, keys))
     return {
         "threads": threads,
         "step_ms": {way: round(statistics.median(times), 1) for way, times in found.items()},
@@ -107,7 +111,7 @@ def main() -> None:
     with first_version() as first:
         found = [compare(first, int(threads), asked.rounds) for threads in asked.threads.split(",")]
     print(json.dumps({"first": FIRST, "enough": ENOUGH, "found": found}, indent=1))
-    sys.exit(0 if max(found[-1]["times_as_fast"].values()) >= ENOUGH else 1)
+    sys.exit(0 if found[-1]["times_as_fast"]["configured"] >= ENOUGH else 1)
 
 
 if __name__ == "__main__":

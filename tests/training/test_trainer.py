@@ -34,7 +34,7 @@ WAYS: dict[str, dict[str, bool]] = {
 }
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
 AN_OPTIMISER_S_STEP = """
-import os, sys
+import os
 from pathlib import Path
 import torch
 from training.distributed import join_team
@@ -46,7 +46,7 @@ with join_team() as team:
     team.average_([layer.weight.grad])
     lazy_adam(layer, 0.1, 4).step()
 names = (path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
-Path(sys.argv[1], os.environ["RANK"]).write_text(str(sum("gloo" in name for name in names)))
+Path(__file__).with_name(os.environ["RANK"]).write_text(str(sum("gloo" in name for name in names)))
 """
 
 
@@ -137,8 +137,7 @@ def test_two_processes_train_as_one_does_in_two_pieces_and_resume_exactly(
 
     script = tmp_path / "together.py"
     script.write_text(TWO_PROCESSES)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(script), str(tmp_path)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     command += [str(tmp_path), way]
     done = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -263,8 +262,7 @@ def test_processes_wait_for_each_other_for_a_day(monkeypatch: pytest.MonkeyPatch
 def test_no_thread_outlives_the_team_that_it_served(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(AN_OPTIMISER_S_STEP)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(script), str(tmp_path)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     done = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["0", "0"]
