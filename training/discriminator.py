@@ -55,7 +55,7 @@ class Conv(nn.Module):
             y = convolve(x, weight, bias, padding=1)
         else:
             y = mix_channels(halve(x) if self.down else x, weight, bias)
-        return activate(y) if self.activation else y
+        return activate(y, clamp=False) if self.activation else y
 
     def scaled(self, dtype: torch.dtype, gain: float = 1.0) -> tuple[Tensor, Tensor | None]:
         """Weight and bias as they are used, with all gains: homogeneous, so they may go in before the activation."""
@@ -145,7 +145,7 @@ class Discriminator(nn.Module):
         y = convolve(features, weight[:, :-1], bias, padding=1)
         one = torch.ones_like(features[:1, :1])  # the spread is one more channel, of one value: a convolution is enough
         y = y + spread.to(features.dtype)[:, None, None, None] * F.conv2d(one, weight[:, -1:], padding=1)
-        y = activate(y).flatten(1)
+        y = activate(y, clamp=False).flatten(1)
         y = self.dense(y.float() if y.dtype == torch.float16 else y)  # whose range is too small for such long sums
         logits: Tensor = self.out(y.float())
         return logits[:, 0]

@@ -164,15 +164,18 @@ def repeat_pixels(x: Tensor) -> Tensor:
     return torch.cat([rows, rows], dim=2).view(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
 
 
-def activate(x: Tensor) -> Tensor:
+def activate(x: Tensor, *, clamp: bool = True) -> Tensor:
     """Leaky ReLU clamped to ±256. Its gain √2 is already in x: the slope is the same at every scale.
 
-    The clamp is there for float16 (Karras et al. 2020b, appendix C), where what is clamped has no gradient. In wider
-    types, which do not overflow, it would cost a look at every feature: they are clamped where images are rendered
-    alone, not where a gradient is needed.
+    The clamp is there for float16 (Karras et al. 2020b, appendix C), where what is clamped has no gradient. Wider types
+    keep the gradient that it would have unclamped, which saves a look at every feature on the way back.
+
+    Args:
+        x: features.
+        clamp: false saves a look on the way there too, where a gradient is needed in a type that does not overflow.
     """
     if needs_gradient(x):
-        activated: Tensor = _Activation.apply(x)
+        activated: Tensor = _Activation.apply(x, clamp or x.dtype == torch.float16)
         return activated
     return F.hardtanh(F.leaky_relu(x, LRELU_SLOPE), -ACTIVATION_CLAMP, ACTIVATION_CLAMP)
 
@@ -181,16 +184,16 @@ class _Activation(torch.autograd.Function):
     """Leaky ReLU and clamp, of which only the result is kept for the way back."""
 
     @staticmethod
-    def forward(context: Any, x: Tensor) -> Tensor:
+    def forward(context: Any, x: Tensor, clamp: bool) -> Tensor:
         y = F.leaky_relu(x, LRELU_SLOPE)
-        if y.dtype == torch.float16:
+        if clamp:
             y.clamp_(-ACTIVATION_CLAMP, ACTIVATION_CLAMP)
         context.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Any:
-        return _Slope.apply(gradient, *context.saved_tensors)
+        return _Slope.apply(gradient, *context.saved_tensors), None
 
 
 class _Slope(torch.autograd.Function):

@@ -176,7 +176,7 @@ class StyledConv(nn.Module):
         factor = demodulation * LRELU_GAIN
         bias = self.bias * LRELU_GAIN
         if noise == "random" and needs_gradient(y) and x.dtype != torch.float16:
-            return activate(self.add_fresh_noise(y, bias, factor)), factor
+            return activate(self.add_fresh_noise(y, bias, factor), clamp=False), factor
         y = y * factor.to(x.dtype)[:, :, None, None]
         if noise == "random":
             return activate(self.add_fresh_noise(y, bias)), None

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -47,7 +47,7 @@ def running_worker(settings: Settings, **changes: float) -> Iterator[psutil.Proc
             worker.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             for member in family:
-                if member.is_running():
+                with suppress(psutil.NoSuchProcess):
                     member.send_signal(signal.SIGABRT)
             psutil.wait_procs(family, timeout=5)
             raise

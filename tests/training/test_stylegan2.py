@@ -154,7 +154,9 @@ def test_what_features_are_left_owing_changes_neither_the_image_nor_its_derivati
 
 
 def test_features_are_left_owing_only_where_a_gradient_is_needed_and_nothing_is_clamped() -> None:
+    torch.manual_seed(0)
     layer, x, w = StyledConv(4, 6, latent_size=8, resolution=8, up=False), torch.randn(2, 4, 8, 8), torch.randn(2, 8)
+    torch.nn.init.normal_(layer.bias)
     y, owed = layer(x, w, "random")
     assert owed is not None
     y = y.detach() * owed.detach()[:, :, None, None]
@@ -162,10 +164,16 @@ def test_features_are_left_owing_only_where_a_gradient_is_needed_and_nothing_is_
         again, nothing = layer(x.to(dtype), w, noise)
         assert nothing is None
         torch.testing.assert_close(again.detach().float(), y, rtol=1e-2, atol=1e-2)
+
+    layer.noise_strength.data.fill_(0.7)
+    torch.manual_seed(1)
+    y, owed = layer(x, w, "random")
+    assert owed is not None
+    torch.manual_seed(1)
     with torch.no_grad():
         again, nothing = layer(x, w, "random")
     assert nothing is None
-    torch.testing.assert_close(again, y)
+    torch.testing.assert_close(again, y.detach() * owed.detach()[:, :, None, None])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
