@@ -125,7 +125,8 @@ class GanConfig(Section):
     mapping_layers: Positive = 8
     channel_base: Positive = 16384
     channel_max: Positive = 512
-    batch: Positive = 32
+    batch: Positive = 32  # real images
+    fake_batch: Positive | None = None  # generated images beside them; None: as many
     total_kimg: AboveZero = 25000
     lr: AboveZero = 0.0025
     r1_gamma: FromZero = 0.05
@@ -134,8 +135,7 @@ class GanConfig(Section):
     path_length_interval: Positive = 4
     path_length_shrink: Positive = 2  # the penalty runs on batch / shrink images
     style_mixing: Share = 0.9
-    one_stage: bool = False  # both networks learn from one pass through the discriminator, in place of turns
-    reuse_fakes: bool = True  # in turns: both steps use the same generated images; false: afresh, as the paper does
+    reuse_fakes: bool = True  # both steps use the same generated images; false: afresh, as the paper does
     accumulate: Positive = 1  # a process takes its share of the batch in so many pieces, to save memory
     ema_rampup: FromZero | None = 0.05
     ada_transforms: tuple[Transform, ...] = ("blit", "geometry", "colour")
@@ -148,11 +148,10 @@ class GanConfig(Section):
     checkpoint_kimg: AboveZero = 4
     sample_kimg: AboveZero = 10
 
-    @model_validator(mode="after")
-    def _one_stage_has_range(self) -> Self:
-        if self.one_stage and self.dtype == "float16":
-            raise ValueError("one_stage needs bfloat16 or float32: float16 is too narrow for the gradients it scales")
-        return self
+    @property
+    def fakes(self) -> int:
+        """Generated images in a batch."""
+        return self.fake_batch or self.batch
 
     @property
     def ema_kimg(self) -> float:

@@ -6,6 +6,7 @@ Karras et al. 2018 (equalised learning rate, minibatch standard deviation), 2020
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -84,7 +85,7 @@ def group_size(n: int) -> int:
     return next(size for size in range(MBSTD_GROUP, 0, -1) if n % size == 0)
 
 
-def minibatch_std(x: Tensor, parts: int = 1) -> Tensor:
+def minibatch_std(x: Tensor, parts: Sequence[int] = ()) -> Tensor:
     """Standard deviation within groups of the batch, averaged over channels and pixels: [N, C, H, W] → float32 [N].
 
     Groups hold as many neighbours as divide a part, four at most: four of eight, three of six, two of ten. So a batch
@@ -92,10 +93,13 @@ def minibatch_std(x: Tensor, parts: int = 1) -> Tensor:
 
     Args:
         x: features of the batch.
-        parts: batches that lie one behind the other in x, e.g. real and generated images; groups never mix them.
+        parts: sizes of the batches that lie one behind the other in x, e.g. real and generated images, where it is not
+            one; groups never mix them.
     """
+    if parts:
+        return torch.cat([minibatch_std(part) for part in x.split(list(parts))])
     n, c, h, w = x.shape
-    group = group_size(n // parts)
+    group = group_size(n)
     grouped = x.reshape(n // group, group, c, h, w)
     variance = (grouped - grouped.mean(dim=1, keepdim=True)).square().mean(dim=1)
     return (variance + 1e-8).sqrt().mean(dim=(1, 2, 3)).repeat_interleave(group)
@@ -121,12 +125,12 @@ class Discriminator(nn.Module):
         self.dense = Dense(last * 16, last, activation=True)
         self.out = Dense(last, 1)
 
-    def forward(self, x: Tensor, *, parts: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
+    def forward(self, x: Tensor, *, parts: Sequence[int] = (), dtype: torch.dtype = torch.float32) -> Tensor:
         """Images float32 [N, C, H, W] → logits float32 [N].
 
         Args:
             x: images in [-1, 1], as augmented.
-            parts: batches in x that are judged apart, see `minibatch_std`.
+            parts: sizes of the batches in x that are judged apart, see `minibatch_std`.
             dtype: of the feature maps; their spread and the last layer stay float32.
         """
         features = self.features(x, dtype=dtype)
@@ -142,9 +146,10 @@ class Discriminator(nn.Module):
     def verdict(self, features: Tensor, spread: Tensor) -> Tensor:
         """Logits float32 [N] from `features`, and from the spread in each image's group, float32 [N]."""
         weight, bias = self.conv.scaled(features.dtype)
-        y = convolve(features, weight[:, :-1], bias, padding=1)
+        of_features, of_spread = weight.split([weight.shape[1] - 1, 1], dim=1)
+        y = convolve(features, of_features, bias, padding=1)
         one = torch.ones_like(features[:1, :1])  # the spread is one more channel, of one value: a convolution is enough
-        y = y + spread.to(features.dtype)[:, None, None, None] * F.conv2d(one, weight[:, -1:], padding=1)
+        y = y + spread.to(features.dtype)[:, None, None, None] * F.conv2d(one, of_spread, padding=1)
         y = activate(y, clamp=False).flatten(1)
         y = self.dense(y.float() if y.dtype == torch.float16 else y)  # whose range is too small for such long sums
         logits: Tensor = self.out(y.float())

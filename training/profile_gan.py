@@ -58,17 +58,10 @@ def parts_of(trainer: Trainer) -> dict[str, Callable[[], object]]:
     """What a step is made of, each part by itself."""
     gan, pieces = trainer.config, range(trainer.config.accumulate)
     reals = [trainer.real_batch(k) for k in pieces]
-    networks: dict[str, Callable[[], object]]
-    if gan.one_stage:
-        networks = {"both networks": lambda: trainer.step_both(reals)}
-    else:
-        fakes = [trainer.generate("fake", k).detach() for k in pieces]
-        networks = {
-            "generator": lambda: trainer.step_generator(trainer.generate("fake", k) for k in pieces),
-            "discriminator": lambda: trainer.step_discriminator(reals, fakes),
-        }
+    fakes = [trainer.generate("fake", k).detach() for k in pieces]
     return {
-        **networks,
+        "generator": lambda: trainer.step_generator(trainer.generate("fake", k) for k in pieces),
+        "discriminator": lambda: trainer.step_discriminator(reals, fakes),
         f"r1_every_{gan.r1_interval}": lambda: trainer.regularise_discriminator(reals),
         f"path_length_every_{gan.path_length_interval}": trainer.regularise_generator,
         "average": trainer.average,

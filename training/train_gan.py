@@ -83,8 +83,6 @@ class Notebook:
         save_grid(grid, self.run.file("samples", f"{self.sampled // 1000:06d}.png"))
         rate = (self.sampled - self.first) / (time.monotonic() - self.started)
         values = {**losses, "p": trainer.p, "spread": refuse_collapse(grid), "images_per_s": round(rate, 2)}
-        if trainer.lessons:
-            values["second_passes"] = trainer.second_passes / trainer.lessons
         self.run.log("gan", images=self.sampled, **values)
         self.show(values)
 

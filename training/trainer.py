@@ -30,7 +30,6 @@ from training.losses import (
     path_lengths,
     r1_penalty,
 )
-from training.one_stage import teach
 from training.stylegan2 import Generator
 
 Purpose = Literal["real", "fake", "discriminator", "r1", "generator", "path length"]
@@ -60,12 +59,11 @@ class Trainer:
     Attributes:
         G, G_ema: the generator, and the average of its weights that is shipped.
         D: the discriminator.
-        render, discriminate, features: G's synthesis, D and its features for the main steps, compiled on request.
+        render, discriminate: G's synthesis and D for the main steps, compiled on request.
         images_seen: real images shown to D so far, by all processes.
         p: probability of augmentation.
         mean_path_length: running mean of path lengths.
         steps: batches done.
-        lessons, second_passes: in one stage, pieces of batches of this process since it began, and those of two passes.
     """
 
     config: GanConfig
@@ -82,15 +80,12 @@ class Trainer:
     optimiser_D: torch.optim.Optimizer
     render: Callable[..., Tensor]
     discriminate: Callable[..., Tensor]
-    features: Callable[..., Tensor]
     images_seen: int = 0
     steps: int = 0
     p: float = 0.0
     mean_path_length: float = 0.0
     sign_sum: float = 0.0
     sign_count: int = 0
-    lessons: int = 0
-    second_passes: int = 0
     w_means: list[Tensor] = field(default_factory=list)  # of this batch's pieces, each [D]
     scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)
 
@@ -102,8 +97,9 @@ class Trainer:
             ConfigError: the batch cannot be shared out evenly.
         """
         gan, data, team = config.gan, config.data, team or Team()
-        if gan.batch % (team.size * gan.accumulate):
-            raise ConfigError(f"batch {gan.batch} cannot be shared by {team.size} processes × {gan.accumulate} pieces")
+        for key, n in (("batch", gan.batch), ("fake_batch", gan.fakes)):
+            if n % (team.size * gan.accumulate):
+                raise ConfigError(f"{key} {n} cannot be shared by {team.size} processes × {gan.accumulate} pieces")
         torch.manual_seed(config.seed)
         G = build_generator(gan, data.size_px, data.channels).to(device)
         D = Discriminator(data.size_px, data.channels, channel_base=gan.channel_base, channel_max=gan.channel_max)
@@ -123,7 +119,6 @@ class Trainer:
             lazy_adam(D, gan.lr, gan.r1_interval),
             compiled(G.synthesis, device) if gan.compile else G.synthesis,
             compiled(D, device) if gan.compile else D,
-            compiled(D.features, device) if gan.compile else D.features,
             scalers={
                 name: torch.amp.GradScaler(device.type, enabled=gan.dtype == "float16", init_scale=256.0)
                 for name in OPTIMISERS
@@ -141,9 +136,9 @@ class Trainer:
         return torch.float32 if self.config.dtype == "float16" else self.dtype
 
     @property
-    def piece(self) -> int:
-        """Images that one process takes at a time."""
-        return self.config.batch // (self.team.size * self.config.accumulate)
+    def pieces(self) -> int:
+        """Into how many parts a batch falls, by processes and by what each takes at a time."""
+        return self.team.size * self.config.accumulate
 
     @property
     def reuses_fakes(self) -> bool:
@@ -174,7 +169,7 @@ class Trainer:
     def step(self) -> dict[str, float]:
         """One batch: both networks, lazy regularisers, average, controller. Returns its losses."""
         reals = [self.real_batch(k) for k in range(self.config.accumulate)]
-        losses = self.step_at_once(reals) if self.config.one_stage else self.step_in_turns(reals)
+        losses = self.step_networks(reals)
         if self.steps % self.config.path_length_interval == 0:
             losses["path_length"] = self.regularise_generator()
         self.images_seen += self.config.batch
@@ -185,22 +180,14 @@ class Trainer:
             self.control()
         return losses
 
-    def step_in_turns(self, reals: Sequence[Tensor]) -> dict[str, float]:
+    def step_networks(self, reals: Sequence[Tensor]) -> dict[str, float]:
         """The discriminator's update and its penalty, then the generator's against the new discriminator."""
         with torch.set_grad_enabled(self.reuses_fakes):
             fakes = [self.generate("fake", k) for k in range(self.config.accumulate)]
         losses = {"loss_D": self.step_discriminator(reals, [fake.detach() for fake in fakes])}
-        losses |= self.penalise_if_due(reals)
+        if self.steps % self.config.r1_interval == 0:
+            losses["r1"] = self.regularise_discriminator(reals)
         return {**losses, "loss_G": self.step_generator(self.fakes_to_learn_from(fakes))}
-
-    def step_at_once(self, reals: Sequence[Tensor]) -> dict[str, float]:
-        """The update of both networks by one pass through the discriminator, then the discriminator's penalty."""
-        return self.step_both(reals) | self.penalise_if_due(reals)
-
-    def penalise_if_due(self, reals: Sequence[Tensor]) -> dict[str, float]:
-        """The discriminator's lazy regulariser, in every `r1_interval`-th batch."""
-        due = self.steps % self.config.r1_interval == 0
-        return {"r1": self.regularise_discriminator(reals)} if due else {}
 
     def begin(self, purpose: Purpose, k: int) -> None:
         """Seeds the draws of this process's k-th piece of the batch."""
@@ -210,7 +197,7 @@ class Trainer:
     def real_batch(self, k: int) -> Tensor:
         """A piece of random training images, mirrored and turned at random where allowed: float32 [N, C, S, S]."""
         self.begin("real", k)
-        index = torch.randint(0, len(self.images), (self.piece,))
+        index = torch.randint(0, len(self.images), (self.config.batch // self.pieces,))
         x = self.images[index].to(self.device).float() / 127.5 - 1
         if self.mirror:
             flip = torch.rand(len(x), device=self.device) < 0.5
@@ -240,7 +227,7 @@ class Trainer:
     def generate(self, purpose: Purpose, k: int) -> Tensor:
         """A piece of fresh images, with fresh noise: float32 [N, C, S, S]."""
         self.begin(purpose, k)
-        return self.render(self.sample_ws(self.piece), noise="random", dtype=self.dtype)
+        return self.render(self.sample_ws(self.config.fakes // self.pieces), noise="random", dtype=self.dtype)
 
     def augmented(self, x: Tensor) -> Tensor:
         """The batch as the discriminator sees it: float32 [N, C, S, S]."""
@@ -259,8 +246,9 @@ class Trainer:
 
     def judge(self, *parts: Tensor) -> tuple[Tensor, ...]:
         """The discriminator's logits on augmented images, [N] for every part [N, C, S, S]."""
-        logits = self.discriminate(self.augmented(torch.cat(parts)), parts=len(parts), dtype=self.dtype)
-        return tuple(logits.chunk(len(parts)))
+        sizes = [len(part) for part in parts]
+        logits = self.discriminate(self.augmented(torch.cat(parts)), parts=sizes, dtype=self.dtype)
+        return logits.split(sizes)
 
     def step_discriminator(self, reals: Sequence[Tensor], fakes: Sequence[Tensor]) -> float:
         """One update of the discriminator; its confidence on real images feeds the augmentation's controller."""
@@ -272,25 +260,6 @@ class Trainer:
             return discriminator_loss(real_logits, fake_logits)
 
         return self.descend("optimiser_D", (loss_of(k) for k in range(len(reals))))
-
-    def step_both(self, reals: Sequence[Tensor]) -> dict[str, float]:
-        """One update of both networks, each against the other as it was (`training.one_stage`)."""
-        share, total_D, total_G = 1 / self.config.accumulate, 0.0, 0.0
-        for name in OPTIMISERS:
-            getattr(self, name).zero_grad(set_to_none=True)
-        for k, real in enumerate(reals):
-            made = self.generate("fake", k)
-            fake = made.detach().requires_grad_()
-            self.begin("discriminator", k)
-            seen = torch.cat([self.augmented(real), self.augmented(fake)])
-            lesson = teach(self.D, self.features(seen, dtype=self.dtype), fake, share)
-            made.backward(lesson.of_images)
-            self.count_signs(lesson.real_logits)
-            self.lessons, self.second_passes = self.lessons + 1, self.second_passes + lesson.passes - 1
-            total_D, total_G = total_D + float(lesson.loss_D) * share, total_G + float(lesson.loss_G) * share
-        for name in OPTIMISERS:
-            self.update(name)
-        return {"loss_D": self.team.mean(total_D, self.device), "loss_G": self.team.mean(total_G, self.device)}
 
     def count_signs(self, real_logits: Tensor) -> None:
         """Tells the augmentation's controller how many of all processes' real images were taken for real."""
@@ -310,7 +279,6 @@ class Trainer:
 
     def step_generator(self, fakes: Iterable[Tensor]) -> float:
         """One update of the generator, whose images `fakes` are, against the current discriminator."""
-
         self.D.requires_grad_(False)
         loss = self.descend("optimiser_G", (generator_loss(*self.judge(fake)) for fake in fakes))
         self.D.requires_grad_(True)
@@ -318,7 +286,7 @@ class Trainer:
 
     def regularise_generator(self) -> float:
         """One update by the path-length penalty on part of a batch; returns the mean length."""
-        n = max(self.piece // self.config.path_length_shrink, 1)
+        n = max(self.config.batch // self.pieces // self.config.path_length_shrink, 1)
         weight = self.config.path_length_weight * self.config.path_length_interval
         means = []
 

@@ -3,8 +3,8 @@
     python -m tests.performance.training_speed --rounds 5
 
 The first version is taken out of the repository's history into a folder that is removed again. Processes take turns on
-the same cores: the first version; this one as `knee-64.toml` has it, which is in turns; this one with `one_stage`; and
-with the path-length penalty in every eighth batch besides. Networks, batch and images of noise are the same. Each times
+the same cores: the first version; this one as `knee-64.toml` has it; and this one with as many generated images in a
+batch as real ones, as the first version had. Networks, real images of a batch and their noise are the same. Each times
 sixteen whole steps, that is one round of every lazy regulariser. The exit status is 1 where on all cores together the
 config is not twice as fast, by the median of the ratios. Nothing else should run meanwhile.
 """
@@ -27,11 +27,7 @@ FIRST = "70f661a"
 """The first commit that could train a whole bundle."""
 CONFIG = Path("training/configs/knee-64.toml")
 ENOUGH = 2.0
-WAYS: dict[str, dict[str, Any]] = {
-    "configured": {},
-    "one_stage": {"one_stage": True},
-    "one_stage_eighth": {"one_stage": True, "path_length_interval": 8},
-}
+WAYS: dict[str, dict[str, Any]] = {"configured": {}, "as_many_fakes": {"fake_batch": None}}
 KEYS = ("channel_base", "channel_max", "batch", "r1_gamma", "path_length_shrink")
 """Of [gan]: what both versions know and the config sets."""
 TIMED = """

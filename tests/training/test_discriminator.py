@@ -31,15 +31,16 @@ def test_groups_are_as_large_as_divides_the_batch_and_four_at_most() -> None:
 @pytest.mark.parametrize("n", [5, 6, 10])
 def test_a_batch_that_is_not_made_of_fours_is_judged_too(n: int) -> None:
     D = Discriminator(16, 1, channel_base=128, channel_max=16)
-    assert D(torch.randn(2 * n, 1, 16, 16), parts=2).shape == (2 * n,)
+    assert D(torch.randn(2 * n, 1, 16, 16), parts=[n, n]).shape == (2 * n,)
 
 
 @torch.no_grad()
-def test_images_of_one_part_never_change_the_logits_of_another() -> None:
+@pytest.mark.parametrize("fakes", [8, 4, 6])
+def test_images_of_one_part_never_change_the_logits_of_another(fakes: int) -> None:
     torch.manual_seed(0)
     D = Discriminator(16, 1, channel_base=128, channel_max=16)
-    real, fake = torch.randn(8, 1, 16, 16), torch.randn(8, 1, 16, 16) * 3
-    together = D(torch.cat([real, fake]), parts=2)
+    real, fake = torch.randn(8, 1, 16, 16), torch.randn(fakes, 1, 16, 16) * 3
+    together = D(torch.cat([real, fake]), parts=[8, fakes])
     torch.testing.assert_close(together, torch.cat([D(real), D(fake)]))
 
 

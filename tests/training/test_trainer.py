@@ -21,16 +21,17 @@ from training.device import compiled
 from training.discriminator import Discriminator
 from training.distributed import Team, join_team
 from training.errors import ConfigError
+from training.losses import discriminator_loss
 from training.prepare import prepare
 from training.runfolder import RunFolder
 from training.stylegan2 import Generator
 from training.trainer import Trainer
 
 CPU = torch.device("cpu")
-WAYS: dict[str, dict[str, bool]] = {
+WAYS: dict[str, dict[str, Any]] = {
     "same fakes": {"reuse_fakes": True},
+    "fewer fakes": {"reuse_fakes": True, "fake_batch": 8},
     "fresh fakes": {"reuse_fakes": False},
-    "one stage": {"one_stage": True},
 }
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
 AN_OPTIMISER_S_STEP = """
@@ -131,7 +132,7 @@ def test_two_processes_train_as_one_does_in_two_pieces_and_resume_exactly(
     is compared above, step by step; groups for the spread are the same there, as a piece is made of fours.
     """
     images(tmp_path)
-    monkeypatch.setattr(Trainer, "reuses_fakes", way == "same fakes")
+    monkeypatch.setattr(Trainer, "reuses_fakes", WAYS[way]["reuse_fakes"])
     alone = trainer(tmp_path, **WAYS[way], accumulate=2, ada_kimg=0.2, style_mixing=0.9)
     alone.p = 0.4
     for _ in range(6):
@@ -162,16 +163,32 @@ def test_a_batch_that_is_not_made_of_fours_trains(tmp_path: Path, pieces: dict[s
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, batch=16, accumulate=3)
-    with pytest.raises(ConfigError, match="cannot be shared by 2 processes × 3 pieces"):
+    with pytest.raises(ConfigError, match="batch 16 cannot be shared by 2 processes × 3 pieces"):
         Trainer.fresh(config, images(tmp_path), CPU, Team(0, 2))
+    config = tiny_config(tmp_path, batch=16, fake_batch=6)
+    with pytest.raises(ConfigError, match="fake_batch 6 cannot be shared by 4 processes × 1 pieces"):
+        Trainer.fresh(config, images(tmp_path), CPU, Team(0, 4))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "one_stage"),
-    [("float32", False), ("bfloat16", False), ("float16", False), ("float32", True), ("bfloat16", True)],
-)
-def test_every_precision_trains(tmp_path: Path, dtype: str, one_stage: bool) -> None:
-    t = trainer(tmp_path, dtype=dtype, one_stage=one_stage, batch=8)
+def test_a_batch_may_hold_fewer_generated_images_than_real_ones(tmp_path: Path) -> None:
+    t = trainer(tmp_path, fake_batch=4)
+    real, fake = t.real_batch(0), t.generate("fake", 0).detach()
+    assert (len(real), len(fake)) == (16, 4)
+    real_logits, fake_logits = t.D(real), t.D(fake)  # as augmentation has not begun
+    expected = discriminator_loss(real_logits, fake_logits).item()
+    assert t.step_discriminator([real], [fake]) == pytest.approx(expected, rel=1e-4)
+    assert t.sign_count == 16
+
+
+def test_all_real_images_of_a_batch_count_as_seen(tmp_path: Path) -> None:
+    t = trainer(tmp_path, fake_batch=4)
+    t.step()
+    assert t.images_seen == 16
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_every_precision_trains(tmp_path: Path, dtype: str) -> None:
+    t = trainer(tmp_path, dtype=dtype, batch=8)
     before = parameters(t).clone()
     for _ in range(5):
         assert all(torch.isfinite(torch.tensor(value)) for value in t.step().values())
