@@ -133,7 +133,7 @@ class GanConfig(Section):
     r1_interval: Positive = 16
     path_length_weight: FromZero = 2.0
     path_length_interval: Positive = 4
-    path_length_shrink: Positive = 2  # the penalty runs on batch / shrink images
+    path_length_shrink: Positive = 2  # the penalty runs on batch / shrink generated images
     style_mixing: Share = 0.9
     reuse_fakes: bool = True  # both steps use the same generated images; false: afresh, as the paper does
     accumulate: Positive = 1  # a process takes its share of the batch in so many pieces, to save memory

@@ -74,7 +74,8 @@ def source_of_generator(gan: GanConfig) -> str:
     """In words: how long the generator trains, or where it was imported from."""
     if gan.imported is not None:
         return f"imported from {gan.imported}"
-    return f"{gan.total_kimg:g} thousand images in batches of {gan.batch}, {gan.dtype}"
+    fakes = "" if gan.fakes == gan.batch else f" beside {gan.fakes} generated"
+    return f"{gan.total_kimg:g} thousand images in batches of {gan.batch}{fakes}, {gan.dtype}"
 
 
 def source_of_encoder(encoder: EncoderConfig) -> str:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
@@ -36,6 +35,7 @@ READING = {
     "fit",
     "left_out",
 }  # of [data]: where images are and how they are read, not which they are
+GONE = {"gan": {"one_stage": False}}  # keys that are no more, with the one value that means what is done now
 DESCRIPTION = {"dataset", "modality", "licence", "attribution", "preprocessing_note"}  # of [data]
 
 
@@ -172,8 +172,11 @@ class RunFolder:
 def _read(stored: Path) -> RunConfig | None:
     """The config a run folder was made with, newer keys at their defaults; None when it is of another form."""
     try:
-        return RunConfig.model_validate_json(stored.read_text())
-    except ValidationError:
+        found = json.loads(stored.read_text())
+        for section, keys in GONE.items():
+            found[section] = {k: v for k, v in found[section].items() if k not in keys or v != keys[k]}
+        return RunConfig.model_validate_json(json.dumps(found))
+    except (ValueError, LookupError, TypeError, AttributeError):  # pydantic's error is a ValueError too
         return None
 
 

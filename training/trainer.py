@@ -311,12 +311,6 @@ class Trainer:
         for loss in losses:
             scaler.scale(loss / self.config.accumulate).backward()
             total += float(loss.detach()) / self.config.accumulate
-        self.update(name)
-        return self.team.mean(total, self.device)
-
-    def update(self, name: OptimiserName) -> None:
-        """One step of an optimiser along the gradients that are there, averaged over all processes."""
-        optimiser, scaler = getattr(self, name), self.scalers[name]
         gradients = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
         self.team.average_(gradients)
         scaler.unscale_(optimiser)
@@ -324,6 +318,7 @@ class Trainer:
             heal(gradients)
         scaler.step(optimiser)
         scaler.update()
+        return self.team.mean(total, self.device)
 
     def track(self) -> None:
         """Moves the running mean of w by what all pieces of this batch drew."""

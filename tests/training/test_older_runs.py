@@ -29,6 +29,21 @@ def test_an_older_run_folder_is_taken_with_newer_keys_at_their_defaults(tmp_path
     assert "quarter_turns" in json.loads((path / "config.json").read_text())["data"]
 
 
+@pytest.mark.parametrize(("one_stage", "taken"), [(False, True), (True, False)])
+def test_a_key_that_is_no_more_is_overlooked_where_it_meant_what_is_done_now(
+    tmp_path: Path, one_stage: bool, taken: bool
+) -> None:
+    path = stored_without_newer_keys(tmp_path)
+    stored = json.loads((path / "config.json").read_text())
+    stored["gan"]["one_stage"] = one_stage
+    (path / "config.json").write_text(json.dumps(stored))
+    if taken:
+        assert RunFolder(tmp_path / "runs", tiny_config(tmp_path)).path == path
+    else:
+        with pytest.raises(CheckpointForeign):
+            RunFolder(tmp_path / "runs", tiny_config(tmp_path))
+
+
 def test_how_images_are_made_square_may_be_put_right_after_a_run_began(tmp_path: Path) -> None:
     path = stored_without_newer_keys(tmp_path)
     config = tiny_config(tmp_path)
@@ -45,8 +60,9 @@ def test_an_older_run_folder_is_not_taken_when_a_newer_key_changes_what_it_train
         RunFolder(tmp_path / "runs", turned)
 
 
-def test_a_run_folder_of_a_form_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stored", ['{"name": "tiny"}', "[]", "torn {"])
+def test_a_run_folder_of_a_form_that_nobody_knows_is_refused(tmp_path: Path, stored: str) -> None:
     path = stored_without_newer_keys(tmp_path)
-    (path / "config.json").write_text('{"name": "tiny"}')
+    (path / "config.json").write_text(stored)
     with pytest.raises(CheckpointForeign):
         RunFolder(tmp_path / "runs", tiny_config(tmp_path))

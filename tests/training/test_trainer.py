@@ -125,7 +125,7 @@ with join_team() as team:
 def test_two_processes_train_as_one_does_in_two_pieces_and_resume_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """In all three ways to teach the two networks.
+    """In all three ways to draw generated images.
 
     Where both steps see the same images, one process that keeps both pieces does the same. One undivided batch cannot
     be compared number by number: it draws its images from one stream, where pieces have one each. On the same images it
@@ -180,10 +180,20 @@ def test_a_batch_may_hold_fewer_generated_images_than_real_ones(tmp_path: Path) 
     assert t.sign_count == 16
 
 
-def test_all_real_images_of_a_batch_count_as_seen(tmp_path: Path) -> None:
-    t = trainer(tmp_path, fake_batch=4)
+@pytest.mark.parametrize(("reuse_fakes", "drawn"), [(True, [4]), (False, [4, 4])])
+def test_of_a_batch_all_real_images_count_as_seen_and_so_many_are_generated_as_is_said(
+    tmp_path: Path, reuse_fakes: bool, drawn: list[int]
+) -> None:
+    t = trainer(tmp_path, fake_batch=4, reuse_fakes=reuse_fakes)
+    render, rendered = t.render, list[int]()
+
+    def counting(ws: torch.Tensor, **options: Any) -> torch.Tensor:
+        rendered.append(len(ws))
+        return render(ws, **options)
+
+    t.render = counting
     t.step()
-    assert t.images_seen == 16
+    assert (t.images_seen, rendered) == (16, drawn)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
